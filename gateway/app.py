@@ -1,0 +1,170 @@
+"""`soma gateway`: the REST API. Builds what routes need, and runs it."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+
+import httpx
+import uvicorn
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from gateway import openapi, problems, v1, versions
+from gateway.health import Health
+from gateway.identity import Identity
+from gateway.layout import SETTLE, Layout
+from gateway.link import Link
+from gateway.middleware import BodyLimit, Measured
+from gateway.models import Models
+from gateway.pages import router as pages
+from gateway.parts import Parts
+from gateway.reader import Reader
+from gateway.recent import Recent
+from gateway.records import COMMANDS, Records
+from gateway.stream import Streams
+from gateway.tail import Tail
+from gateway.v1 import health
+from gateway.writer import Writer
+from ops import kafka, models, telemetry
+from ops.settings import Settings
+from projections import database
+from projections.applied import Applied
+from projections.queries import Queries, ReadModelDown
+from schemas.registry import Registry
+
+log = logging.getLogger("soma.gateway")
+BATCH_BYTES = 256 << 10
+FAREWELL_SECONDS = 2.0
+"""How long a gateway that must stop goes on to say why in /health."""
+GRACE_SECONDS = 5
+
+
+def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, settle: timedelta = SETTLE) -> FastAPI:
+    """The API. `stop` is called when the gateway must not go on (it has said why in the log and in /health)."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(settings, stop, settle) as app.state.parts:
+            yield
+
+    app = FastAPI(
+        **openapi.ABOUT,
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry={"metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.add_middleware(BodyLimit, limit=settings.gateway_max_body_bytes)
+    app.add_middleware(Measured)
+    for kind in (problems.Problem, ReadModelDown, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, problems.answer)
+    versions.include(app, v1.router)
+    for router in (health.router, health.numbers, pages):
+        app.include_router(router)
+    openapi.complete(app)
+    return app
+
+
+@asynccontextmanager
+async def _running(settings: Settings, stop: Callable[[], None], settle: timedelta) -> AsyncIterator[Parts]:
+    """The parts of a gateway, at work. Starts whatever is down: /health says what is waited for."""
+    arguments, url = kafka.aiokafka(settings), database.url(settings)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(httpx.AsyncClient())
+        applied = await stack.enter_async_context(Applied(url))
+        queries = Queries.connect(url)
+        stack.push_async_callback(queries.close)
+        records = Records(Registry(kafka.registry(settings)), settings.soma_origin)
+        link = Link(AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES))
+        stack.push_async_callback(link.close)
+        consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False)
+        stack.push_async_callback(consumer.stop)
+        recent, layout = Recent(), Layout(COMMANDS, settle)
+        tail = Tail(consumer, link, records, queries, layout, recent)
+        reader = Reader(queries, applied, records, recent)
+        parts = Parts(
+            settings=settings,
+            models=Models(models.load(settings.soma_models_file), client),
+            identity=Identity(tail, layout, reader, recent),
+            writer=Writer(link, tail, records, reader, settings.gateway_max_in_flight),
+            reader=reader,
+            streams=Streams(tail, reader, records),
+            health=Health(link, tail, records.registry, queries),
+        )
+        work = asyncio.create_task(_work(parts, link, tail, records, stop))
+        stack.push_async_callback(_cancelled, work)
+        yield parts
+
+
+async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Callable[[], None]) -> None:
+    """What a gateway does all the time. It ends only where a rule of the record cannot be kept: then the process has to end too."""
+    running: list[asyncio.Task[None]] = []
+    try:
+        await records.load()
+        running = [asyncio.create_task(link.run()), asyncio.create_task(tail.run())]
+        await asyncio.gather(*running)
+    except Exception as error:
+        log.critical("stopping: %s", error, exc_info=error)
+        parts.health.failure = f"{type(error).__name__}: {error}"
+        await asyncio.sleep(FAREWELL_SECONDS)
+        stop()
+    finally:
+        for task in running:
+            await _cancelled(task)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def run(settings: Settings) -> None:
+    """`soma gateway`, until SIGINT or SIGTERM. Exit code 2 for settings that cannot be used, 1 where the record's rules cannot be kept."""
+    telemetry.setup("gateway", settings)
+    if wrong := _wrong(settings):
+        print("The gateway cannot start:", *wrong, sep="\n  ", file=sys.stderr)
+        raise SystemExit(2)
+    failed = False
+
+    def stop() -> None:
+        nonlocal failed
+        failed = server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, stop),
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    if failed or not server.started:
+        raise SystemExit(1)
+
+
+def _wrong(settings: Settings) -> list[str]:
+    """What is missing or wrong in the settings, all of it."""
+    checks: list[Callable[[], object]] = [
+        lambda: kafka.aiokafka(settings),
+        lambda: kafka.registry(settings),
+        lambda: database.url(settings),
+        lambda: models.load(settings.soma_models_file),
+    ]
+    wrong = list[str]()
+    for check in checks:
+        try:
+            check()
+        except (ValueError, database.NotConfigured) as error:
+            wrong.append(str(error))
+    return wrong

@@ -1,0 +1,85 @@
+"""What works and what does not: each part asked within bounded time, and not more often than once a second."""
+
+import asyncio
+import time
+from typing import Any, NamedTuple
+
+import httpx
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from gateway.link import Link
+from gateway.tail import Tail
+from projections.queries import Queries, ReadModelDown
+from schemas.registry import Registry
+
+ASK_SECONDS = 2.0
+FRESH_SECONDS = 1.0
+LAG_LIMIT = 10_000
+"""Events that the read model may be behind before that is worth a look."""
+
+
+class Part(NamedTuple):
+    """One of `ok`, `degraded`, `down`, and what to know about it."""
+
+    status: str
+    detail: str
+
+
+class Health:
+    """`failure` says why this process is about to end, if it is."""
+
+    def __init__(self, link: Link, tail: Tail, registry: Registry, queries: Queries) -> None:
+        self._link, self._tail, self._registry, self._queries = link, tail, registry, queries
+        self._looked, self._parts = 0.0, dict[str, Part]()
+        self._looking = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
+        self.failure: str | None = None
+
+    async def document(self) -> dict[str, Any]:
+        """The answer of /health."""
+        parts = await self._fresh()
+        states = [part.status for part in parts.values()]
+        status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
+        return {"status": status, "parts": {name: part._asdict() for name, part in parts.items()}}
+
+    async def _fresh(self) -> dict[str, Part]:
+        async with self._looking:
+            if time.monotonic() - self._looked > FRESH_SECONDS:
+                registry, (read_model, lag) = await asyncio.gather(self._registry_part(), self._read_model())
+                kafka = Part("ok" if self._link.up else "down", self._link.detail)
+                self._parts = {"kafka": kafka, "registry": registry, "read_model": read_model, "lag": lag}
+                self._looked = time.monotonic()
+        return {"gateway": self._gateway(), **self._parts}
+
+    def _gateway(self) -> Part:
+        if self.failure:
+            return Part("down", f"stopping, to be started again: {self.failure}")
+        if not self._tail.caught_up:
+            return Part("down", "reading what happened before it was started")
+        return Part("ok", f"reads {len(self._tail.readings)} partitions")
+
+    async def _registry_part(self) -> Part:
+        """Without it running processes go on, so its absence takes nothing out of service. One question at a time: each holds a thread."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(asyncio.to_thread(self._registry.ping))
+            self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await asyncio.shield(self._asking)
+        except (httpx.TransportError, SchemaRegistryError, TimeoutError) as error:
+            return Part("degraded", f"does not answer; what runs goes on without it ({type(error).__name__})")
+        return Part("ok", "answers")
+
+    async def _read_model(self) -> tuple[Part, Part]:
+        """Whether it answers, and how far it is behind what this gateway has read."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                positions = await self._queries.positions()
+        except (ReadModelDown, TimeoutError) as error:
+            return Part("down", str(error) or f"no answer within {ASK_SECONDS:.0f} s"), Part("degraded", "unknown")
+        behind = {
+            number: max(reading.head.next_offset - (positions[number].head.next_offset if number in positions else 0), 0)
+            for number, reading in self._tail.readings.items()
+        }
+        lag = sum(behind.values())
+        return Part("ok", "answers"), Part("ok" if lag < LAG_LIMIT else "degraded", f"{lag} events behind")

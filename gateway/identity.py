@@ -1,0 +1,94 @@
+"""Which ids a write gets: made from its Idempotency-Key, so that any gateway makes the same ones again, or new (rule 3)."""
+
+import random
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from gateway.layout import Layout
+from gateway.problems import Malformed, NotFound, NothingSent
+from gateway.reader import READ_SECONDS, Reader
+from gateway.recent import Recent
+from gateway.tail import Tail
+from projections.queries import ReadModelDown
+from schemas.ids import keyed_id, new_id, partition_of
+
+START = "POST /v1/sessions"
+GIVEN = "session:"
+"""Begins a key that was made here for a caller without one: the id of the new session follows."""
+
+
+class Home(NamedTuple):
+    """A session's id in its one written form (another form would name another session), and its partition."""
+
+    id: str
+    partition: int
+
+
+class Identity:
+    """Ids for writes, and the partitions that they name."""
+
+    def __init__(self, tail: Tail, layout: Layout, reader: Reader, recent: Recent) -> None:
+        self._tail, self._layout, self._reader, self._recent = tail, layout, reader, recent
+
+    def key(self) -> str:
+        """A key for a caller who sent none, by which the outcome can be asked for all the same."""
+        return secrets.token_hex(16)
+
+    def start_key(self) -> str:
+        """The same for a new session: it carries the id, which is none made from a key. Raises NothingSent."""
+        if not self._tail.usable:
+            raise NothingSent("The gateway does not read any partition yet: nothing was sent.")
+        return GIVEN + new_id(random.randrange(self._tail.usable))  # noqa: S311 (spreads load, guards nothing)
+
+    async def session(self, tenant: str, key: str) -> Home:
+        """The session that this key starts, or has started. Raises NothingSent, Malformed."""
+        if key.startswith(GIVEN):
+            return self.home(_given(key))
+        now = datetime.now(UTC)
+        for former in self._layout.former(now):
+            id = keyed_id(tenant, START, key, former)
+            if await self._started(id, tenant):
+                return self.home(id)
+        return self.home(keyed_id(tenant, START, key, self._layout.in_force(now) or self._tail.usable or 1))
+
+    async def _started(self, id: str, tenant: str) -> bool:
+        """Whether the session is known; asked of a read model that holds all that this gateway has read."""
+        if self._recent.view(id, tenant):
+            return True
+        partition = self.home(id).partition
+        seen = self._tail.readings[partition].head.next_offset - 1
+        try:
+            if await self._reader.applied.event(partition, seen, READ_SECONDS):
+                return await self._reader.queries.session(id, tenant) is not None
+        except ReadModelDown:
+            pass
+        raise NothingSent(
+            "The number of partitions was raised within 24 hours, and the read model, which knows the sessions from before, "
+            "does not answer: nothing was sent."
+        )
+
+    def home(self, session_id: str) -> Home:
+        """Where the session that a caller named is. Raises NotFound, or NothingSent where a new partition is not read here yet."""
+        try:
+            id = str(uuid.UUID(session_id))
+        except ValueError:
+            raise NotFound(f"There is no session {session_id[:100]!r}: an id is a UUID.") from None
+        if (partition := partition_of(id)) < self._tail.usable:
+            return Home(id, partition)
+        if partition < self._layout.largest or not self._tail.usable:
+            raise NothingSent(f"This gateway does not read partition {partition} yet: nothing was sent.")
+        raise NotFound(f"There is no session {session_id}.")
+
+
+def command_id(tenant: str, route: str, key: str) -> str:
+    """The id of a command, the same for the same key. Its partition means nothing: a command lies where its session does."""
+    return keyed_id(tenant, f"command {route}", key, 1)
+
+
+def _given(key: str) -> str:
+    try:
+        return str(uuid.UUID(key.removeprefix(GIVEN)))
+    except ValueError:
+        raise Malformed(f"An Idempotency-Key that begins with {GIVEN!r} is one that a gateway gave: the id of a session follows.") from None

@@ -1,0 +1,73 @@
+"""What happens to every request: its body is bounded, and its time is counted."""
+
+import time
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.problems import TooLarge
+from ops import metrics
+
+
+class BodyLimit:
+    """Answers 413 as soon as a body is, or says that it will be, larger than `limit` bytes."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app, self._limit = app, limit
+        self._detail = f"The body is larger than {limit} bytes."
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        if _declared(scope) > self._limit:
+            return await TooLarge(self._detail, {"Connection": "close"}).response()(scope, receive, send)
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._limit:
+                raise HTTPException(413, self._detail)  # the one kind of error that the framework hands on while it reads a body
+            return message
+
+        return await self._app(scope, counted, send)
+
+
+class Measured:
+    """Counts requests by route, and how long they take."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        started, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS") else "other"
+            metrics.requests.labels(method, _template(scope), str(status)).observe(time.perf_counter() - started)
+        return None
+
+
+def _template(scope: Scope) -> str:
+    """The route with its parameters' names: with their values there would be a number for each session."""
+    route = getattr(scope.get("route"), "path", None)
+    if route is None:
+        return "none"
+    prefix = scope["path"].removesuffix(route.format(**scope["path_params"]))
+    return f"{prefix}{route}"
+
+
+def _declared(scope: Scope) -> int:
+    text = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(text) if text.isdigit() else 0

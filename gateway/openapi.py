@@ -1,0 +1,62 @@
+"""The API's description (OpenAPI 3.1): what FastAPI cannot know of it."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+PROBLEM = {
+    "title": "Problem",
+    "description": "RFC 9457. `code` is for programs, `detail` and `advice` are for people. Some kinds add members.",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail", "advice"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference", "description": "Explains the kind, on this server."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable name of the kind."},
+        "detail": {"type": "string", "description": "What happened this time."},
+        "advice": {"type": "string", "description": "What to do next."},
+        "errors": {
+            "type": "array",
+            "description": "For `invalid`: the fields.",
+            "items": {"type": "object", "properties": {"field": {"type": "string"}, "problem": {"type": "string"}}},
+        },
+        "session": {
+            "description": "For what a session refused: the state that it is in.",
+            "anyOf": [{"$ref": "#/components/schemas/Overview"}, {"type": "null"}],
+        },
+        "refusal": {"type": "string", "description": "The recorded reason of a refusal."},
+        "outcome": {"type": "string", "description": "For `outcome_unknown`: `unknown`."},
+        "idempotency_key": {"type": "string", "description": "For `outcome_unknown`: the key to retry with."},
+        "session_id": {"type": "string", "description": "For `outcome_unknown`: the session, if it comes to be."},
+    },
+}
+ABOUT: dict[str, Any] = {
+    "title": "SomaAgentHub",
+    "summary": "Sessions with models, on a log that can be replayed, audited and proved.",
+    "description": (
+        "Every change is a command on a Kafka log, and everything that is shown comes from the events that followed. "
+        "A write answers with its position; a read with that position holds at least what the write did. "
+        "Every POST takes an `Idempotency-Key`. Problems are documents by RFC 9457 that say what to do next."
+    ),
+    "version": "1.0.0",
+    "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    "openapi_tags": [
+        {"name": "sessions", "description": "A session is a conversation with a model."},
+        {"name": "models", "description": "What sessions can be started with."},
+        {"name": "health", "description": "For those who operate the platform."},
+        {"name": "problems", "description": "What can go wrong."},
+    ],
+}
+
+
+def complete(app: FastAPI) -> None:
+    """Add the problem document, to which every route refers."""
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        document["components"]["schemas"]["Problem"] = PROBLEM
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]

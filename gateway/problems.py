@@ -1,0 +1,222 @@
+"""What can go wrong for a caller, drawn once. Each is answered as a problem document (RFC 9457) that says what to do next.
+
+    Problem
+    ├── Malformed             400  bytes, a position or a cursor that cannot be read
+    ├── NotFound              404  no such session, model or route; no such past of a session
+    ├── MethodNotAllowed      405
+    ├── Conflict                   refused by the session, whose state is in the document:
+    │   ├── Busy              409  the model has not answered yet
+    │   ├── Ended             409  the session is over
+    │   ├── Full              409  no room for another message
+    │   ├── Exists            409  the id is taken
+    │   ├── VersionConflict   409  it is not at the version of If-Match
+    │   └── Declined          409  any other refusal
+    ├── TooLarge              413  the body, or what it leads to
+    ├── NotJson               415
+    ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
+    ├── UnknownModel          422
+    ├── KeyReused             422  the Idempotency-Key was used with another body
+    ├── TooMany               429  too much at once in this gateway
+    ├── TooManyCommands       429  too many commands for one session
+    ├── Internal              500  a defect here
+    └── Unavailable
+        ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
+        ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
+        ├── ReadModelDown     503  reads have to wait, writes go on
+        └── NotYet            503  the read model has not come as far as asked
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from projections import queries
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """`members` are added to the document, `headers` to the answer."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    advice: ClassVar[str] = ""
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail)
+        self.detail, self.headers, self.members = detail, dict(headers or {}), members
+
+    def document(self) -> dict[str, Any]:
+        """RFC 9457 §3: `type` is an address of this server that explains the kind, `advice` says what to do next."""
+        kind = {"type": f"/problems/{self.code}", "title": self.title, "status": self.status, "code": self.code}
+        return {**kind, "detail": self.detail, "advice": self.advice, **self.members}
+
+    def response(self) -> Response:
+        return Response(msgspec.json.encode(self.document()), self.status, self.headers, MEDIA_TYPE)
+
+
+class Malformed(Problem):
+    status, code, title = 400, "malformed", "The request cannot be read"
+    advice = "Correct what `detail` names and send it again."
+
+
+class NotFound(Problem):
+    status, code, title = 404, "not_found", "There is nothing here"
+    advice = "Check the address and the id. After an asynchronous write, read with its `position`."
+
+
+class MethodNotAllowed(Problem):
+    status, code, title = 405, "method_not_allowed", "This address does not take this method"
+    advice = "Use a method that the header Allow names."
+
+
+class Conflict(Problem):
+    status, advice = 409, "Look at `session` for the state it is in."
+
+
+class Busy(Conflict):
+    code, title = "busy", "The model has not answered yet"
+    advice = "Wait for the reply (follow the session's events), or cancel the session."
+
+
+class Ended(Conflict):
+    code, title = "ended", "The session has ended"
+    advice = "Start a new session."
+
+
+class Full(Conflict):
+    code, title = "full", "The session holds as many messages as it can"
+    advice = "Start a new session."
+
+
+class Exists(Conflict):
+    code, title = "exists", "A session with this id was started before"
+    advice = "Send another Idempotency-Key, or none."
+
+
+class VersionConflict(Conflict):
+    code, title = "version_conflict", "The session is not at the expected version"
+    advice = "Read the session and decide again, with its ETag in If-Match."
+
+
+class Declined(Conflict):
+    code, title = "declined", "The session refused the command"
+    advice = "Read the session and decide again."
+
+
+class TooLarge(Problem):
+    status, code, title = 413, "too_large", "The request is too large"
+    advice = "Send less."
+
+
+class NotJson(Problem):
+    status, code, title = 415, "not_json", "The body is not declared as JSON"
+    advice = "Send `Content-Type: application/json`."
+
+
+class Invalid(Problem):
+    status, code, title = 422, "invalid", "The request is not what this route takes"
+    advice = "Correct the fields that `errors` lists."
+
+
+class UnknownModel(Problem):
+    status, code, title = 422, "unknown_model", "There is no model of this name"
+    advice = "Choose one that GET /v1/models lists."
+
+
+class KeyReused(Problem):
+    status, code, title = 422, "key_reused", "The Idempotency-Key was used with another body"
+    advice = "Use a new key for a new request; repeat a request with its key and its body unchanged."
+
+
+class TooMany(Problem):
+    status, code, title = 429, "too_many_requests", "Too much at once"
+    advice = "Send it again after the time that Retry-After names: nothing was sent."
+
+
+class TooManyCommands(Problem):
+    status, code, title = 429, "too_many_commands", "The session took too many commands within 24 hours"
+    advice = "Wait, or go on in a new session."
+
+
+class Internal(Problem):
+    status, code, title = 500, "internal", "A defect in the gateway"
+    advice = "Retry with the same Idempotency-Key; if it stays, report it with the time of the request."
+
+
+class Unavailable(Problem):
+    status, advice = 503, "Send it again after the time that Retry-After names."
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        super().__init__(detail, {"Retry-After": "1", **(headers or {})}, **members)
+
+
+class NothingSent(Unavailable):
+    code, title = "unavailable", "The platform cannot take it now: nothing was sent"
+
+
+class OutcomeUnknown(Unavailable):
+    code, title = "outcome_unknown", "It was sent, and the outcome is unknown"
+    advice = "Send the same request with the Idempotency-Key that `idempotency_key` names: it is done once, and you get its outcome."
+
+
+class ReadModelDown(Unavailable):
+    code, title = "read_model_down", "The read model does not answer"
+
+
+class NotYet(Unavailable):
+    code, title = "not_yet", "The read model has not come that far"
+    advice = "Send it again after the time that Retry-After names, or with `Prefer: handling=lenient` for the state there is."
+
+
+def kinds(kind: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Every kind that is answered, in the order of the tree."""
+    for child in kind.__subclasses__():
+        if child.__subclasses__():
+            yield from kinds(child)
+        else:
+            yield child
+
+
+def of_http(error: HTTPException) -> Problem:
+    """The problem that the framework's own error is."""
+    match error.status_code:
+        case 404:
+            return NotFound("There is no route at this address.")
+        case 405:
+            return MethodNotAllowed("This address does not take this method.", error.headers)
+        case 413:
+            return TooLarge(str(error.detail), {"Connection": "close"})
+        case 400:
+            return Malformed("The body cannot be read as JSON in UTF-8.")
+        case _:
+            return Internal(str(error.detail))
+
+
+def of_validation(error: RequestValidationError) -> Problem:
+    """400 for what is no JSON, else 422 with a list of the fields. What was sent is not repeated."""
+    errors = [{"field": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()]
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return Malformed(f"The body is no JSON: {errors[0]['problem']} at character {errors[0]['field'].partition('.')[2]}.")
+    return Invalid(f"{len(errors)} of the fields cannot be used.", errors=errors[:50])
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The framework's hook: whatever was raised, as its document. Nothing of a defect's inside is shown."""
+    match error:
+        case Problem():
+            return error.response()
+        case queries.ReadModelDown():
+            return ReadModelDown(str(error)).response()
+        case RequestValidationError():
+            return of_validation(error).response()
+        case HTTPException():
+            return of_http(error).response()
+        case _:
+            return Internal("The request met a defect in the gateway. What it asked for may have been done.").response()

@@ -1,0 +1,177 @@
+"""A session's events as they happen (Server-Sent Events, WHATWG HTML §9.2): the history, then what follows, none lost and none repeated."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from gateway.identity import Home
+from gateway.positions import Place
+from gateway.problems import NotFound, NotYet, TooMany
+from gateway.reader import READ_SECONDS, Reader
+from gateway.recent import ENDED
+from gateway.records import Records
+from gateway.tail import FellBehind, Follower, Tail
+from ops import metrics
+from projections.session import rfc3339
+from schemas.types.common import Sealed
+from schemas.types.session import OutputDelta, ReplyFailed, ReplyRecorded, SessionEvent
+
+STREAMS = 5_000
+HEARTBEAT_SECONDS = 15
+SEND_SECONDS = 30.0
+"""A client that takes nothing for so long is let go; it comes back with Last-Event-ID."""
+RETRY_MS = 1_000
+"""What clients are told to wait before they come back."""
+
+
+def document(event: SessionEvent, place: Place) -> dict[str, Any]:
+    """An event as callers see it, ready for JSON. Sealed text shows which key it was sealed with."""
+    meta, body = event.meta, event.body
+    return {
+        "place": str(place),
+        "type": type(body).__name__,
+        "id": meta.id,
+        "session_id": meta.aggregate_id,
+        "version": meta.version,
+        "at": rfc3339(meta.time),
+        "actor": meta.actor,
+        "command_id": meta.command_id,
+        "position": f"{meta.command.partition}:{meta.command.offset}",
+        "data": {name: _plain(getattr(body, name)) for name in body.__struct_fields__},
+    }
+
+
+class Streams:
+    """At most STREAMS at once."""
+
+    def __init__(self, tail: Tail, reader: Reader, records: Records) -> None:
+        self._tail, self._reader, self._records = tail, reader, records
+        self._open = 0
+
+    async def answer(self, home: Home, tenant: str, after: int) -> Response:
+        """The stream of what lies behind offset `after`. 204 where nothing ever will, so that a browser does not come back (§9.2.3).
+
+        Raises NotFound, NotYet, TooMany, ReadModelDown.
+        """
+        if self._open >= STREAMS:
+            raise TooMany(f"{STREAMS} streams are open in this gateway.", {"Retry-After": "5"})
+        summary = await self._reader.queries.session(home.id, tenant)
+        if summary is None:
+            raise NotFound(f"There is no session {home.id}.")
+        stream = self._stream(home, tenant, after)
+        first = await anext(stream, None)  # what prevents a stream is raised before the answer begins
+        if first is None:
+            return Response(status_code=204)
+        return EventSourceResponse(_resumed(first, stream), ping=HEARTBEAT_SECONDS, send_timeout=SEND_SECONDS, sep="\n")
+
+    async def _stream(self, home: Home, tenant: str, after: int) -> AsyncIterator[ServerSentEvent]:
+        """Follow first, then read the history up to where following began, then go on from there."""
+        self._open += 1
+        metrics.streams.set(self._open)
+        try:
+            with self._tail.follow(*home) as follower:
+                if not await self._reader.applied.event(home.partition, follower.since - 1, READ_SECONDS):
+                    raise NotYet("The read model is behind the log: the history cannot be shown yet.")
+                writing = Writing()
+                async for stored in self._reader.events(home.id, tenant):
+                    if stored.place.offset >= follower.since:
+                        break
+                    writing.settle(stored.event)
+                    if stored.place.offset > after:
+                        yield _record(stored.event, stored.place)
+                    if isinstance(stored.event.body, ENDED):
+                        return
+                async for event in self._live(follower, tenant, after, writing):
+                    yield event
+        finally:
+            self._open -= 1
+            metrics.streams.set(self._open)
+
+    async def _live(self, follower: Follower, tenant: str, after: int, writing: "Writing") -> AsyncIterator[ServerSentEvent]:
+        pieces = [await self._records.output(value) for value in follower.written]
+        yield _delta(so_far) if (so_far := writing.so_far(pieces)) else ServerSentEvent(comment="waiting for what follows")
+        while True:
+            try:
+                item = await follower.next()
+            except FellBehind:
+                return
+            if isinstance(item, OutputDelta):
+                if piece := writing.take(item):
+                    yield _delta(piece)
+            elif item.event.meta.tenant == tenant and item.place.offset > after:
+                writing.settle(item.event)
+                yield _record(item.event, item.place)
+                if isinstance(item.event.body, ENDED):
+                    return
+
+
+class Piece(Struct, frozen=True):
+    """A piece of a reply that is being written. With `reset` its text begins anew."""
+
+    request: int
+    attempt: str
+    index: int
+    text: str
+    reset: bool
+
+
+class Writing:
+    """Puts the pieces of one attempt in order. An attempt whose beginning was missed is not shown: the recorded reply will be."""
+
+    def __init__(self) -> None:
+        self._settled, self._attempt, self._next = 0, "", 0
+
+    def settle(self, event: SessionEvent) -> None:
+        """Pieces of a reply that is recorded, or failed, are of no use any more."""
+        if isinstance(event.body, ReplyRecorded | ReplyFailed):
+            self._settled = max(self._settled, event.body.request)
+
+    def take(self, delta: OutputDelta) -> Piece | None:
+        """The piece to show, if it is one."""
+        if delta.request <= self._settled or isinstance(delta.text, Sealed):
+            return None
+        if delta.index == 0:
+            self._attempt, self._next = delta.attempt, 0
+        if (delta.attempt, delta.index) != (self._attempt, self._next):
+            return None
+        self._next += 1
+        return Piece(delta.request, delta.attempt, delta.index, delta.text, reset=delta.index == 0)
+
+    def so_far(self, deltas: Iterable[OutputDelta]) -> Piece | None:
+        """All that was written so far of the attempt that runs, as one piece."""
+        pieces = list[Piece]()
+        for delta in deltas:
+            if piece := self.take(delta):
+                pieces = [piece] if piece.reset else [*pieces, piece]
+        if not pieces:
+            return None
+        last = pieces[-1]
+        return Piece(last.request, last.attempt, last.index, "".join(piece.text for piece in pieces), reset=True)
+
+
+async def _resumed(first: ServerSentEvent, rest: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
+    yield ServerSentEvent(retry=RETRY_MS)
+    yield first
+    async for event in rest:
+        yield event
+
+
+def _record(event: SessionEvent, place: Place) -> ServerSentEvent:
+    return ServerSentEvent(_json(document(event, place)), event=type(event.body).__name__, id=str(place))
+
+
+def _delta(piece: Piece) -> ServerSentEvent:
+    """Without an id: a client that comes back is given the text so far instead."""
+    return ServerSentEvent(_json(piece), event="output.delta")
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _plain(value: Any) -> Any:
+    return {"sealed": value.key_id} if isinstance(value, Sealed) else msgspec.to_builtins(value)

@@ -1,0 +1,10 @@
+"""Version 1 of the API."""
+
+from fastapi import APIRouter
+
+from gateway.v1 import health, model, session
+
+router = APIRouter(prefix="/v1")
+router.include_router(session.router)
+router.include_router(model.router)
+router.include_router(health.router)

@@ -1,0 +1,264 @@
+"""Sessions: start, talk, end, look, follow."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+
+from gateway.auth import Caller
+from gateway.identity import START
+from gateway.parts import Gateway, Parts
+from gateway.positions import Moment, Place, Position, moment
+from gateway.problems import (
+    Busy,
+    Ended,
+    Full,
+    Invalid,
+    KeyReused,
+    Malformed,
+    NotFound,
+    NotJson,
+    NotYet,
+    OutcomeUnknown,
+    ReadModelDown,
+    TooLarge,
+    TooMany,
+    TooManyCommands,
+    UnknownModel,
+    VersionConflict,
+)
+from gateway.reader import READ_SECONDS
+from gateway.stream import document as event_document
+from gateway.v1.asking import After, Asked, Asking, Fresh, Freshness, Wanted, digest_of
+from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
+from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
+from gateway.writer import Body, Done, Write
+from projections.queries import BadCursor
+from projections.session import overview
+from schemas.types.session import CancelSession, CloseSession, PostMessage, StartSession
+
+router = APIRouter(tags=["sessions"])
+Id = Annotated[str, Path(description="The session's id.", examples=[SESSION["id"]])]
+Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
+HEADERS = {
+    "Soma-Position": "The last command that the session took.",
+    "ETag": "The session's version.",
+    "Idempotency-Replayed": "`true` where this is the answer to an earlier request with this key.",
+    "Preference-Applied": "The preferences that were honoured.",
+}
+LOCATION = {"Location": "The session."}
+ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", ACCEPTED, LOCATION | HEADERS)
+ACCEPTED_RESPONSE[202]["model"] = Accepted
+WRITE = (Malformed, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    summary="Start a session",
+    response_model=Session,
+    responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*WRITE, UnknownModel),
+)
+async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
+    """Open a session with a model. With `input`, this waits for the reply: 201 with the session once the turn is over.
+
+    Under `Prefer: respond-async`, or when the wait runs out, 202 with the position to read it with.
+    """
+    model = gateway.models.find(body.model)
+    command = StartSession(
+        model=model.name,
+        input=body.input,
+        metadata=body.metadata,
+        reply_seconds=model.timeout_seconds,
+        idle_seconds=gateway.settings.session_idle_seconds,
+    )
+    key = asked.key or gateway.identity.start_key()
+    home = await gateway.identity.session(asked.principal.tenant, key)
+    return await _write(gateway, asked, Write(home, command, START, key, digest_of(body), *_who(gateway, asked)), 201)
+
+
+@router.post(
+    "/sessions/{session_id}/messages",
+    summary="Post a message",
+    response_model=Session,
+    responses=good(200, "The session, after the turn", SESSION, HEADERS)
+    | ACCEPTED_RESPONSE
+    | bad(*WRITE, NotFound, Busy, Ended, Full, VersionConflict),
+)
+async def post_message(session_id: Id, body: NewMessage, asked: Asking, gateway: Gateway) -> Response:
+    """Say something to the model, and wait for its reply. Where the model fails, the answer is 200 and `error` says why."""
+    write = _to(gateway, asked, session_id, "messages", PostMessage(input=body.input), body)
+    return await _write(gateway, asked, write, 200)
+
+
+@router.post(
+    "/sessions/{session_id}/cancel",
+    summary="Cancel a session",
+    response_model=Session,
+    responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "cancelled"}, HEADERS)
+    | ACCEPTED_RESPONSE
+    | bad(*WRITE, NotFound, Ended, VersionConflict),
+)
+async def cancel(session_id: Id, asked: Asking, gateway: Gateway, body: Cancellation | None = None) -> Response:
+    """End a session whatever it does: a model call that runs is stopped, and its reply is not recorded."""
+    write = _to(gateway, asked, session_id, "cancel", CancelSession(reason=body.reason if body else None), body)
+    return await _write(gateway, asked, write, 200)
+
+
+@router.post(
+    "/sessions/{session_id}/close",
+    summary="Close a session",
+    response_model=Session,
+    responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "closed"}, HEADERS)
+    | ACCEPTED_RESPONSE
+    | bad(*WRITE, NotFound, Busy, Ended, VersionConflict),
+)
+async def close(session_id: Id, asked: Asking, gateway: Gateway, body: Closing | None = None) -> Response:
+    """End a session that is idle."""
+    return await _write(gateway, asked, _to(gateway, asked, session_id, "close", CloseSession(), body), 200)
+
+
+@router.get(
+    "/sessions",
+    summary="List sessions",
+    response_model=SessionList,
+    responses=good(200, "A page, the newest first", {"sessions": [OVERVIEW], "next_cursor": None})
+    | bad(Malformed, Invalid, ReadModelDown, NotYet),
+)
+async def sessions(
+    gateway: Gateway,
+    caller: Caller,
+    fresh: Fresh,
+    wanted: Wanted,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    limit: Limit = 50,
+) -> Response:
+    """The sessions that fit all of the filters."""
+    await _wait(gateway, fresh)
+    try:
+        page = await gateway.reader.queries.sessions(caller.tenant, wanted, cursor, limit)
+    except BadCursor as error:
+        raise Malformed(str(error)) from error
+    return json({"sessions": [overview(summary) for summary in page.sessions], "next_cursor": page.cursor}, headers=fresh.prefer.applied())
+
+
+@router.get(
+    "/sessions/{session_id}",
+    summary="Read a session",
+    response_model=Session,
+    responses=good(200, "The session", SESSION, HEADERS)
+    | {304: {"description": "It is still at the version of If-None-Match"}}
+    | bad(Malformed, NotFound, Invalid, ReadModelDown, NotYet),
+)
+async def read(
+    session_id: Id,
+    gateway: Gateway,
+    caller: Caller,
+    fresh: Fresh,
+    as_of: Annotated[
+        str | None,
+        Query(
+            max_length=64,
+            description="The session as it was: after a version (`12`), after a command (`0:42`), or at a time (RFC 3339).",
+            examples=["12"],
+        ),
+    ] = None,
+    if_none_match: Annotated[str | None, Header(alias="If-None-Match", description="An ETag.")] = None,
+) -> Response:
+    """The session with its messages, now or as it was. With `position` the answer holds at least what that command did."""
+    home = gateway.identity.home(session_id)
+    then = moment(as_of) if as_of else None
+    await _wait(gateway, fresh, _awaited(then, home.partition))
+    if then is None:
+        view = await gateway.reader.view(home.id, caller.tenant)
+    else:
+        view = await gateway.reader.view_as_of(home.id, caller.tenant, then)
+    if view is None or view.summary is None:
+        raise NotFound(f"There is no session {session_id}.")
+    headers = marks(view.summary)
+    if if_none_match and headers["ETag"] in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]:
+        return Response(status_code=304, headers=headers)
+    return of_session(view, headers=fresh.prefer.applied())
+
+
+@router.get(
+    "/sessions/{session_id}/events",
+    summary="Follow a session",
+    response_model=EventPage,
+    responses=good(200, "The events, as a page or as they happen", {"events": [EVENT], "next_after": "e0-42", "more": False}, stream=STREAM)
+    | {204: {"description": "The session has ended, and nothing comes after the event named"}}
+    | bad(Malformed, NotFound, Invalid, TooMany, ReadModelDown, NotYet),
+)
+async def events(
+    session_id: Id,
+    request: Request,
+    gateway: Gateway,
+    caller: Caller,
+    fresh: Fresh,
+    after: After,
+    limit: Limit = 100,
+) -> Response:
+    """Server-Sent Events: everything that happened to the session, then what happens, until it ends.
+
+    `id` is the event's place in the log, `event` its type, `data` the event. While a reply is written its pieces come as
+    `output.delta` without an id: `{"request", "attempt", "index", "text", "reset"}`, where `reset` begins the text anew.
+    A client that comes back with Last-Event-ID misses nothing and gets nothing twice. With `Accept: application/json`: a page.
+    """
+    home = gateway.identity.home(session_id)
+    behind = _behind(after, home.partition)
+    await _wait(gateway, fresh)
+    accepted = request.headers.get("accept", "")
+    if "application/json" not in accepted or "text/event-stream" in accepted:
+        return await gateway.streams.answer(home, caller.tenant, behind)
+    if await gateway.reader.queries.session(home.id, caller.tenant) is None:
+        raise NotFound(f"There is no session {session_id}.")
+    found = await gateway.reader.page(home.id, caller.tenant, behind, limit + 1)
+    page, more = found[:limit], len(found) > limit
+    last = page[-1].place if page else after
+    return json({"events": [event_document(event, place) for place, event in page], "next_after": last and str(last), "more": more})
+
+
+def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str], int | None]:
+    """The fields of a Write that come from the request alone."""
+    seconds = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
+    return asked.principal.tenant, asked.principal.actor, seconds, asked.trace, asked.expected_version
+
+
+def _to(
+    gateway: Parts, asked: Asked, session_id: str, action: str, command: Body, body: NewMessage | Cancellation | Closing | None
+) -> Write:
+    """A write to a session that is there already."""
+    home = gateway.identity.home(session_id)
+    key = asked.key or gateway.identity.key()
+    return Write(home, command, f"POST /v1/sessions/{home.id}/{action}", key, digest_of(body), *_who(gateway, asked))
+
+
+async def _write(gateway: Parts, asked: Asked, write: Write, status: int) -> Response:
+    outcome = await gateway.writer.write(write)
+    headers = asked.prefer.applied() | ({"Location": f"/v1/sessions/{write.home.id}"} if status == 201 else {})
+    if isinstance(outcome, Done):
+        return of_session(outcome.view, status, headers | ({"Idempotency-Replayed": "true"} if outcome.replayed else {}))
+    headers |= {"Location": f"/v1/sessions/{write.home.id}", "Soma-Position": str(outcome.position)}
+    return json({**ACCEPTED, "id": write.home.id, "position": str(outcome.position)}, 202, headers)
+
+
+async def _wait(gateway: Parts, fresh: Freshness, also: Position | None = None) -> None:
+    """Until the read model has come as far as the caller asks."""
+    for position in (fresh.position, also):
+        if position:
+            await gateway.reader.wait(position, fresh.prefer.seconds(READ_SECONDS), lenient=fresh.prefer.lenient)
+
+
+def _awaited(then: Moment | None, partition: int) -> Position | None:
+    """The position that `as_of` names: a past that the read model has not reached yet would be shown too early."""
+    if not isinstance(then, Position):
+        return None
+    if then.partition != partition:
+        raise Malformed(f"This session's commands are in partition {partition}, so it has no state as of {then}.")
+    return then
+
+
+def _behind(place: Place | None, partition: int) -> int:
+    """The offset behind which to begin."""
+    if place and place.partition != partition:
+        raise Malformed(f"{place} is no event of this session: its events are in partition {partition}.")
+    return place.offset if place else -1

@@ -1,0 +1,178 @@
+"""What goes in and out of version 1, as callers see it."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+INPUT_BYTES = 128 << 10
+Status = Literal["idle", "thinking", "acting", "waiting", "ended"]
+
+
+def _within_bytes(text: str) -> str:
+    if len(text.encode()) > INPUT_BYTES:
+        raise ValueError(f"it takes more than {INPUT_BYTES} bytes in UTF-8")
+    return text
+
+
+Input = Annotated[str, Field(min_length=1, max_length=INPUT_BYTES), AfterValidator(_within_bytes)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class Request(BaseModel):
+    """A body: unknown fields are refused, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class NewSession(Request):
+    """What to start a session with."""
+
+    model: Annotated[str, Field(min_length=1, max_length=128, description="A name that GET /v1/models lists.", examples=["echo"])]
+    input: Annotated[Input | None, Field(description="The first message, at most 128 KiB in UTF-8.", examples=["hello"])] = None
+    metadata: Annotated[Metadata, Field(description="Labels of your own, at most 16.", examples=[{"team": "blue"}])] = {}
+
+
+class NewMessage(Request):
+    """What to say to the model."""
+
+    input: Annotated[Input, Field(description="The message, at most 128 KiB in UTF-8.", examples=["and now?"])]
+
+
+class Cancellation(Request):
+    """Why a session is cancelled."""
+
+    reason: Annotated[str | None, Field(max_length=512, description="For the record.", examples=["no longer needed"])] = None
+
+
+class Closing(Request):
+    """Nothing but an empty object."""
+
+
+class Sealed(BaseModel):
+    """Text that only the holder of a key can read."""
+
+    sealed: Annotated[str, Field(description="Which key it was sealed with.")]
+
+
+class Message(BaseModel):
+    """One message of the conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str | Sealed
+    at: datetime
+    place: Annotated[str, Field(description="The place of its event in the log.", examples=["e0-41"])]
+
+
+class Failure(BaseModel):
+    """Why the last turn got no reply."""
+
+    code: Annotated[str, Field(examples=["deadline"], description="deadline, unavailable, rejected or too_large.")]
+    reason: str
+
+
+class Usage(BaseModel):
+    """What the providers billed, summed over the session."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class Overview(BaseModel):
+    """A session without its messages."""
+
+    id: Annotated[str, Field(examples=["019ab3c2-7e1d-7cc0-9f6a-3b1de5a1c000"])]
+    status: Status
+    outcome: Annotated[str | None, Field(description="How it ended: closed, cancelled or expired; null before that.")]
+    model: Annotated[str, Field(examples=["echo"])]
+    version: Annotated[int, Field(description="Counts what changed the session; also its ETag.", examples=[4])]
+    position: Annotated[str, Field(description="The last command that the session took: `partition:offset`.", examples=["0:42"])]
+    metadata: dict[str, str]
+    error: Failure | None
+    usage: Usage
+    created_at: datetime
+    updated_at: datetime
+
+
+class Session(Overview):
+    """A session, whole."""
+
+    messages: list[Message]
+
+
+class SessionList(BaseModel):
+    """A page of sessions, the newest first."""
+
+    sessions: list[Overview]
+    next_cursor: Annotated[str | None, Field(description="Gives the next page; null on the last one.")]
+
+
+class Accepted(BaseModel):
+    """The command is in the log for good and will be decided; what became of it is not known yet."""
+
+    id: Annotated[str, Field(description="The session.")]
+    position: Annotated[str, Field(description="Where the command stands: read the session with it.", examples=["0:42"])]
+    detail: str
+
+
+class Event(BaseModel):
+    """One record of a session."""
+
+    place: Annotated[str, Field(description="Its place in the log.", examples=["e0-41"])]
+    type: Annotated[str, Field(examples=["ReplyRecorded"])]
+    id: str
+    session_id: str
+    version: Annotated[int | None, Field(description="The session's version after it; null for a refusal.")]
+    at: datetime
+    actor: str
+    command_id: str
+    position: Annotated[str, Field(description="The command that led to it.", examples=["0:42"])]
+    data: Annotated[dict[str, Any], Field(description="As the event's Avro schema says.")]
+
+
+class EventPage(BaseModel):
+    """Some of a session's events, in order."""
+
+    events: list[Event]
+    next_after: Annotated[str | None, Field(description="Pass it as `after` to go on; null as long as there is no event.")]
+    more: Annotated[bool, Field(description="Whether there are further events now.")]
+
+
+class Model(BaseModel):
+    """A model, in OpenAI's shape, and whether it answers."""
+
+    id: Annotated[str, Field(examples=["echo"])]
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    status: Literal["available", "unavailable"]
+    detail: str
+
+
+class ModelList(BaseModel):
+    """The models that sessions can be started with, in OpenAI's list shape."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Part(BaseModel):
+    """One thing that the platform needs."""
+
+    status: Literal["ok", "degraded", "down"]
+    detail: str
+
+
+class Health(BaseModel):
+    """`ok`: everything works. `degraded`: everything is served, and something needs a look. `down`: something is not served."""
+
+    status: Literal["ok", "degraded", "down"]
+    parts: dict[Literal["gateway", "kafka", "registry", "read_model", "lag"], Part]
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]

@@ -1,0 +1,193 @@
+"""Writes: one command into the log, and what became of it out of the log."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from gateway import refusals
+from gateway.identity import Home, command_id
+from gateway.link import Link, NotAcknowledged
+from gateway.positions import Place, Position
+from gateway.problems import NothingSent, OutcomeUnknown, TooMany
+from gateway.reader import READ_SECONDS, Reader, Stored
+from gateway.recent import SETTLED
+from gateway.records import COMMANDS, Records
+from gateway.tail import FellBehind, Follower, Tail, Taken
+from ops import metrics
+from projections.queries import ReadModelDown
+from projections.session import Summary, View
+from schemas.types import common
+from schemas.types.common import CommandMeta, Digest, Refused
+from schemas.types.session import CancelSession, CloseSession, PostMessage, ReplyRequested, SessionCommand, StartSession
+
+Body = StartSession | PostMessage | CancelSession | CloseSession
+
+
+class Write(NamedTuple):
+    """What a caller asks for. `wait` is how many seconds for the end of the turn that it starts; 0: only for Kafka's word."""
+
+    home: Home
+    body: Body
+    route: str
+    key: str
+    digest: Digest
+    tenant: str
+    actor: str
+    wait: float
+    trace: dict[str, str]
+    expected_version: int | None = None
+
+
+class Done(NamedTuple):
+    """The session after the turn. `replayed`: this key had done it before."""
+
+    view: View
+    replayed: bool
+
+
+class Accepted(NamedTuple):
+    """The command is in the log for good, and will be decided; more is not known."""
+
+    position: Position
+
+
+class Writer:
+    """At most `limit` writes at once wait for their outcome."""
+
+    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, limit: int) -> None:
+        self._link, self._tail, self._records, self._reader = link, tail, records, reader
+        self._limit, self._in_flight = limit, 0
+        self._waits: set[asyncio.Timeout] = set()
+        link.when_down.append(self._stop_waiting)
+
+    async def write(self, write: Write) -> Done | Accepted:
+        """Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany."""
+        if not self._tail.caught_up:
+            raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
+        started = time.perf_counter()
+        with self._admitted(), self._tail.follow(*write.home) as follower:
+            position = await self._send(write)
+            outcome = await self._outcome(write, position, follower) if write.wait else Accepted(position)
+        if isinstance(outcome, Done) and isinstance(write.body, StartSession | PostMessage) and write.body.input is not None:
+            metrics.turn_seconds.observe(time.perf_counter() - started)
+        return outcome
+
+    @contextmanager
+    def _admitted(self) -> Iterator[None]:
+        if self._in_flight >= self._limit:
+            raise TooMany(f"{self._limit} writes wait for their outcome in this gateway: nothing was sent.", {"Retry-After": "1"})
+        self._in_flight += 1
+        metrics.in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            metrics.in_flight.set(self._in_flight)
+
+    async def _send(self, write: Write) -> Position:
+        meta = CommandMeta(
+            id=command_id(write.tenant, write.route, write.key),
+            aggregate_id=write.home.id,
+            tenant=write.tenant,
+            actor=write.actor,
+            time=datetime.now(UTC),
+            expected_version=write.expected_version,
+            key_digest=write.digest,
+        )
+        value, headers = self._records.command(SessionCommand(meta=meta, body=write.body), write.trace)
+        try:
+            offset = await self._link.send(COMMANDS, write.home.partition, write.home.id.encode(), value, headers)
+        except NotAcknowledged:
+            raise OutcomeUnknown(
+                "Kafka did not acknowledge it in time. It may be done, now or later, or not at all.",
+                outcome="unknown",
+                idempotency_key=write.key,
+                session_id=write.home.id,
+            ) from None
+        return Position(write.home.partition, offset)
+
+    async def _outcome(self, write: Write, position: Position, follower: Follower) -> Done | Accepted:
+        """What became of it, as far as it is known when the wait is over, Kafka is gone, or nothing can show the session."""
+        try:
+            async with asyncio.timeout(write.wait) as limit:
+                self._waits.add(limit)
+                return await self._answer(write, position, follower)
+        except (TimeoutError, FellBehind, ReadModelDown):
+            return Accepted(position)
+        finally:
+            self._waits.discard(limit)
+
+    def _stop_waiting(self) -> None:
+        """Kafka is gone: what was acknowledged is safe, and nothing more will be heard of it now."""
+        for limit in self._waits:
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    async def _answer(self, write: Write, position: Position, follower: Follower) -> Done:
+        mine = await _outcome_of(write, follower)
+        last, body = mine[-1], mine[-1].event.body
+        if isinstance(body, Refused):
+            if body.code == "duplicate" and body.first:
+                return await self._replay(write, body.first, last, follower)
+            raise refusals.problem(body, await self._state(write, last))
+        if _begins_turn(mine):
+            last = await _settled(follower)
+        first = mine[0].event.meta.command
+        return Done(last.view or await self._view(write, last.place), replayed=(first.partition, first.offset) != position)
+
+    async def _replay(self, write: Write, first: common.Position, refusal: Taken, follower: Follower) -> Done:
+        """The answer that the first command got, from its records. Raises the problem that it was, and ReadModelDown."""
+        await self._applied(refusal.place)
+        stored = [each async for each in self._reader.events(write.home.id, write.tenant)]
+        mine = [each for each in stored if each.event.meta.command == first]
+        last = mine[-1]
+        if isinstance(last.event.body, Refused):
+            raise refusals.problem(last.event.body, await self._state(write, refusal))
+        place = last.place
+        if _begins_turn(mine):
+            ends = (each.place for each in stored if each.place > place and isinstance(each.event.body, SETTLED))
+            place = next(ends, None) or (await _settled(follower)).place
+        return Done(await self._view(write, place), replayed=True)
+
+    async def _view(self, write: Write, place: Place) -> View:
+        """The session after the record at `place`, from the read model. Raises ReadModelDown."""
+        await self._applied(place)
+        return await self._reader.view_until(write.home.id, write.tenant, place.offset)
+
+    async def _state(self, write: Write, refusal: Taken) -> Summary | None:
+        """The state that a refusal is about, if it can be had."""
+        if refusal.view:
+            return refusal.view.summary
+        try:
+            await self._applied(refusal.place)
+            return await self._reader.queries.session(write.home.id, write.tenant)
+        except ReadModelDown:
+            return None
+
+    async def _applied(self, place: Place) -> None:
+        if not await self._reader.applied.event(place.partition, place.offset, READ_SECONDS):
+            raise ReadModelDown("The read model is behind.")
+
+
+async def _outcome_of(write: Write, follower: Follower) -> list[Taken]:
+    """The records of the command, or of the one that was sent before it with the same key and the same body."""
+    id, mine = command_id(write.tenant, write.route, write.key), list[Taken]()
+    while not mine or len(mine) < mine[0].event.meta.count:
+        taken = await follower.record()
+        meta = taken.event.meta
+        if (meta.command_id, meta.key_digest, meta.index) == (id, write.digest, len(mine)):
+            mine.append(taken)
+    return mine
+
+
+async def _settled(follower: Follower) -> Taken:
+    """The record that ends the turn."""
+    while not isinstance((taken := await follower.record()).event.body, SETTLED):
+        pass
+    return taken
+
+
+def _begins_turn(records: Iterable[Taken | Stored]) -> bool:
+    return any(isinstance(record.event.body, ReplyRequested) for record in records)

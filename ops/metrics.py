@@ -1,0 +1,35 @@
+"""Every number that the processes publish. Each is declared here once, with what it counts."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+# Worker: what became of commands
+commands = Counter("soma_commands_total", "Commands decided, by topic", ["topic"])
+events = Counter("soma_events_total", "Events appended, by type", ["type"])
+refusals = Counter("soma_refusals_total", "Commands refused, by code", ["code"])
+redelivered = Counter("soma_redelivered_total", "Commands delivered again after they were recorded, and skipped", ["topic"])
+dead_letters = Counter("soma_dead_letters_total", "Commands that could not be read", ["topic"])
+commands_lost = Counter("soma_commands_lost_total", "Commands that retention removed before they were read", ["topic"])
+second_writers = Counter("soma_second_writers_total", "Appends that landed behind another writer's, and were decided again", ["topic"])
+append_seconds = Histogram("soma_append_seconds", "From sending a group of records to the broker's acknowledgement", buckets=SECONDS)
+group_records = Histogram("soma_group_records", "Records in one append", buckets=(1, 2, 4, 8, 16, 32, 64, 128))
+resume_seconds = Histogram("soma_resume_seconds", "From an assignment to a partition that decides", buckets=SECONDS)
+
+# Every reader
+void_records = Counter("soma_void_records_total", "Records that do not continue the chain, by reader", ["reader"])
+lag = Gauge("soma_lag_records", "Records behind the end of the partition", ["reader", "topic", "partition"])
+
+# Orchestrator
+effects = Gauge("soma_effects_outstanding", "Model calls that states wait for, in this process")
+model_seconds = Histogram("soma_model_seconds", "Model calls from start to end", ["model", "outcome"], buckets=SECONDS)
+
+# Projector
+projected = Counter("soma_projected_total", "Events written to the read model")
+projection_seconds = Histogram("soma_projection_seconds", "From an event's command to its row", buckets=SECONDS)
+
+# Gateway
+requests = Histogram("soma_http_seconds", "Requests, from the first byte to the last", ["method", "route", "status"], buckets=SECONDS)
+in_flight = Gauge("soma_writes_in_flight", "Writes that wait for their outcome")
+turn_seconds = Histogram("soma_turn_seconds", "From a POST with input to its recorded reply", buckets=SECONDS)
+streams = Gauge("soma_sse_streams", "Open event streams")

@@ -1,0 +1,90 @@
+"""Everything that can be set, read once from the environment by each process's wiring function."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _data_dir() -> Path:
+    """XDG Base Directory Specification: state that should survive a restart."""
+    import os
+
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "somaagenthub"
+
+
+class Settings(BaseSettings):
+    """The environment as typed values. Frozen; secrets never appear in `repr`.
+
+    Where an outside service is named, the embedded one of the same role is not started.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Where things are kept (embedded services, worker scratch space)
+    soma_data_dir: Path = Field(default_factory=_data_dir)
+
+    # Kafka: the system of record
+    kafka_bootstrap_servers: str | None = None
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = Field(default=None, repr=False)
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    kafka_cfg_num_partitions: Annotated[int, Field(ge=1, le=1024)] = 8
+    kafka_replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
+
+    # Schema registry (Confluent REST API)
+    schema_registry_url: str | None = None
+    schema_registry_username: str | None = None
+    schema_registry_password: str | None = Field(default=None, repr=False)
+
+    # Read model
+    database_url: str | None = Field(default=None, repr=False)
+
+    # Ports of what runs here, all on loopback
+    gateway_host: str = "127.0.0.1"
+    gateway_port: Port = 8010
+    worker_metrics_port: Port | None = None
+    projector_metrics_port: Port | None = None
+    soma_kafka_port: Port = 8092
+    soma_kafka_controller_port: Port = 8093
+    soma_registry_port: Port = 8081
+
+    # Gateway limits
+    gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=8 << 20)] = 256 << 10
+    gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
+
+    # Models
+    soma_models_file: Path | None = None
+
+    # Sessions
+    session_idle_seconds: Annotated[int, Field(ge=1, le=366 * 86400)] = 30 * 86400
+
+    # Telemetry
+    otel_exporter_otlp_endpoint: str | None = None
+    soma_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    # The name under which this cluster appends records (`origin`)
+    soma_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "local"
+
+
+def load(overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings of this process.
+
+    Ends the process with exit code 2 after one message that lists every wrong or missing variable.
+    """
+    try:
+        return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"  {str(e['loc'][0]).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        print("The settings cannot be used:", *lines, "Correct these environment variables and start again.", sep="\n", file=sys.stderr)
+        raise SystemExit(2) from None

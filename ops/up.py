@@ -1,0 +1,169 @@
+"""`soma up`: the whole platform on one machine, in one terminal.
+
+    Kafka, PostgreSQL, registry (those that no variable names)
+      └─ soma prepare: schemas, topics, tables
+           └─ soma projector, soma worker, soma gateway: each started again when it ends
+
+Everything is stopped in the opposite order.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.text import Text
+
+from ops.embedded import kafka, registry
+from ops.embedded.directory import claimed
+from ops.embedded.errors import EmbeddedError
+from ops.embedded.group import Service, running
+from ops.embedded.postgres import Postgres
+from ops.embedded.process import require_free
+from ops.settings import Settings
+from ops.supervise import Supervised, WrongSettings, lines, start
+
+PROCESSES = {"projector": "magenta", "worker": "green", "gateway": "cyan"}
+HEALTH_SECONDS = 90.0
+WELCOME = """
+  SomaAgentHub  {address}
+  API           {address}/docs
+  Logs          {logs}
+
+  Try:  curl -s {address}/v1/sessions -H 'content-type: application/json' -d '{{"model": "echo", "input": "hello"}}'
+
+Ctrl-C stops it.
+"""
+
+
+class PreparationFailed(Exception):
+    """`soma prepare` failed; the message holds what it said."""
+
+
+async def up(settings: Settings) -> int:
+    """Runs until Ctrl-C or SIGTERM. The exit code: 0 then, 1 when something could not start, 2 for wrong settings."""
+    console = Console(highlight=False)
+    try:
+        with claimed(settings.soma_data_dir.resolve()) as data_dir:
+            await require_free(settings.gateway_port, "GATEWAY_PORT")
+            _fetch(settings)
+            await _until_signal(_platform(settings, data_dir, console))
+    except (EmbeddedError, PreparationFailed, WrongSettings) as error:
+        console.print(Text(str(error), style="red"), soft_wrap=True)
+        return 2 if isinstance(error, WrongSettings) else 1
+    except KeyboardInterrupt:
+        pass
+    console.print("SomaAgentHub is stopped.")
+    return 0
+
+
+async def _platform(settings: Settings, data_dir: Path, console: Console) -> None:
+    report = _reporter(console)
+    services, addresses = _embedded(settings, data_dir)
+    env = {**os.environ, **addresses, "SOMA_DATA_DIR": str(data_dir)}
+    logs = data_dir / "logs"
+    async with running(services, report):
+        await _prepare(env)
+        report("schemas, topics and tables are there")
+        processes = [Supervised(name, env, logs / f"{name}.log", _speaker(console, name)) for name in PROCESSES]
+        async with running(processes, report):
+            announced = _announce(settings, logs, console, report)
+            await asyncio.gather(announced, *(service.failed() for service in [*services, *processes]))
+
+
+def _embedded(settings: Settings, data_dir: Path) -> tuple[list[Service], dict[str, str]]:
+    """What no variable names, in the order opposite to stopping, and the variables that say where it is."""
+    broker = kafka.Kafka(data_dir, settings.soma_kafka_port, settings.soma_kafka_controller_port)
+    database = Postgres(data_dir)
+    schemas = registry.Registry(data_dir, settings.soma_registry_port)
+    all_of_them: list[tuple[str, str | None, Service, str]] = [
+        ("KAFKA_BOOTSTRAP_SERVERS", settings.kafka_bootstrap_servers, broker, broker.bootstrap),
+        ("DATABASE_URL", settings.database_url, database, database.uri),
+        ("SCHEMA_REGISTRY_URL", settings.schema_registry_url, schemas, schemas.url),
+    ]
+    wanted = [(name, service, address) for name, given, service, address in all_of_them if not given]
+    return [service for _, service, _ in wanted], {name: address for name, _, address in wanted}
+
+
+def _fetch(settings: Settings) -> None:
+    """Downloads before the event loop's own Ctrl-C handling begins to matter: here Ctrl-C raises KeyboardInterrupt at once."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if not settings.kafka_bootstrap_servers:
+            kafka.program()
+        if not settings.schema_registry_url:
+            registry.program()
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+async def _until_signal(work: Coroutine[None, None, None]) -> None:
+    """Runs it until it ends, or until SIGINT or SIGTERM, which cancel it; a second one cuts its orderly end short."""
+    task = asyncio.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _prepare(env: Mapping[str, str]) -> None:
+    """Runs `soma prepare` to its end. Raises PreparationFailed."""
+    process = await start("prepare", env=env)
+    assert process.stdout
+    try:
+        said = [line async for line in lines(process.stdout)]
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if code:
+        raise PreparationFailed("\n".join([*said, f"`soma prepare` ended with code {code}."]))
+
+
+async def _announce(settings: Settings, logs: Path, console: Console, report: Callable[[str], None]) -> None:
+    """Says where the platform is once its health says that it is well, or where to look when that takes long."""
+    host = "127.0.0.1" if settings.gateway_host == "0.0.0.0" else settings.gateway_host  # noqa: S104 - compared, not bound
+    address = f"http://{host}:{settings.gateway_port}"
+    if not await _healthy(f"{address}/health"):
+        report(f"{address}/health is not well after {HEALTH_SECONDS:.0f} s; the lines above and {logs} say why")
+        return
+    report("everything is well")
+    console.print(Text(WELCOME.format(address=address, logs=logs), style="bold"), soft_wrap=True)
+
+
+async def _healthy(url: str) -> bool:
+    deadline = time.monotonic() + HEALTH_SECONDS
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        while time.monotonic() < deadline:
+            try:
+                if (await client.get(url)).is_success:
+                    return True
+            except httpx.TransportError:
+                pass  # it does not listen yet
+            await asyncio.sleep(0.1)
+    return False
+
+
+def _reporter(console: Console) -> Callable[[str], None]:
+    """Prints a line a step, with the seconds since the beginning."""
+    began = time.monotonic()
+
+    def report(line: str) -> None:
+        console.print(Text(f"{time.monotonic() - began:6.1f} s  {line}"), soft_wrap=True)
+
+    return report
+
+
+def _speaker(console: Console, name: str) -> Callable[[str], None]:
+    """Prints a line of a process behind its name, in its colour."""
+    width = max(map(len, PROCESSES))
+
+    def say(line: str) -> None:
+        console.print(Text(f"{name:>{width}} │ ", style=PROCESSES[name]).append_text(Text.from_ansi(line)), soft_wrap=True)
+
+    return say

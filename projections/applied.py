@@ -1,0 +1,92 @@
+"""Knows at once how far the read model has come: PostgreSQL's NOTIFY, sent with the commit of each projection."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple, Never, Self
+
+import psycopg
+
+from projections import database, store
+
+log = logging.getLogger("soma.read_model")
+LOOK_EVERY = 5.0
+"""Seconds after which the table is looked at anyway, so that a connection that is dead is noticed."""
+RETRY_EVERY = 0.5
+
+
+class Reached(NamedTuple):
+    """In one partition: the next event, and the last applied command."""
+
+    next_offset: int
+    command_offset: int
+
+
+class Applied:
+    """Listens while it is entered, over a connection of its own; while the database is down, what is waited for times out."""
+
+    def __init__(self, url: str) -> None:
+        self._url = database.plain(url)
+        self._reached: dict[int, Reached] = {}
+        self._moved = asyncio.Condition()
+        self._listening: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listening = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._listening:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listening
+
+    async def command(self, partition: int, offset: int, timeout: float) -> bool:
+        """Whether the command at this place, of the newest epoch, is applied, at the latest after `timeout` seconds."""
+        return await self._until(partition, lambda reached: reached.command_offset >= offset, timeout)
+
+    async def event(self, partition: int, offset: int, timeout: float) -> bool:
+        """Whether the events record at this place is applied, at the latest after `timeout` seconds."""
+        return await self._until(partition, lambda reached: reached.next_offset > offset, timeout)
+
+    async def _until(self, partition: int, enough: Callable[[Reached], bool], timeout: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(lambda: partition in self._reached and enough(self._reached[partition]))
+                return True
+        except TimeoutError:
+            return False
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except psycopg.Error as error:
+                log.warning("the read model cannot be listened to, trying again: %s", error)
+                await asyncio.sleep(RETRY_EVERY)
+
+    async def _follow(self) -> Never:
+        """One connection's life. It listens before it looks, so that nothing falls between."""
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, **database.arguments()) as connection:
+            await connection.execute(f"LISTEN {store.CHANNEL}")
+            while True:
+                await self._look(connection)
+                async for notice in connection.notifies(timeout=LOOK_EVERY):
+                    partition, next_offset, command_offset = map(int, notice.payload.split(":"))
+                    if next_offset < self._next(partition):  # an old notice, or the read model was begun anew: the table knows
+                        break
+                    await self._note({partition: Reached(next_offset, command_offset)})
+
+    async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        found = await connection.execute("SELECT partition, next_offset, command_offset FROM positions")
+        await self._note({partition: Reached(*reached) for partition, *reached in await found.fetchall()})
+
+    async def _note(self, reached: dict[int, Reached]) -> None:
+        async with self._moved:
+            self._reached.update(reached)
+            self._moved.notify_all()
+
+    def _next(self, partition: int) -> int:
+        return self._reached[partition].next_offset if partition in self._reached else 0

@@ -1,0 +1,122 @@
+"""`soma migrate`, `soma rebuild` and `soma verify`. Imports wait until a command runs, so that `soma --help` answers at once."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ops import settings as environment
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def migrate() -> None:
+    """Bring the read model's tables up to this release."""
+    from projections import database
+
+    with _explained():
+        database.migrate(database.url(environment.load()))
+    typer.echo("The read model's tables are up to date.")
+
+
+def rebuild(
+    another_log: Annotated[bool, typer.Option("--another-log", help="Replace a read model that holds more than this log does.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the read model anew from the log, beside the one that is served, and swap them."""
+    from projections.progress import PartitionProgress
+    from projections.rebuild import Watcher
+    from projections.rebuild import rebuild as run
+
+    with _explained(), PartitionProgress("copying") as progress:
+        done = run(environment.load(), Watcher(progress.begin, progress.step, progress.phase), another_log=another_log)
+    speed = round(done.copied / done.copy_seconds) if done.copied else 0
+    if as_json:
+        typer.echo(json.dumps({**done._asdict(), "events_per_second": speed}))
+        return
+    typer.echo(f"The read model holds {done.copied + done.followed} records, in {done.seconds:.1f} s ({speed}/s while copying).")
+    if not done.former_dropped:
+        typer.echo("The former generation is still being read: the next rebuild removes it.")
+
+
+def verify(
+    chain: Annotated[bool, typer.Option("--chain", help="Prove the log itself unaltered instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fold the log anew and compare every row of the read model; exit 1 on any difference."""
+    raise typer.Exit(_verify_chain(as_json) if chain else _verify_rows(as_json))
+
+
+def _verify_rows(as_json: bool) -> int:
+    from projections.progress import PartitionProgress
+    from projections.verify import Difference
+    from projections.verify import verify as run
+
+    with _explained(), PartitionProgress("comparing") as progress:
+        verified = run(environment.load(), progress.begin, progress.step)
+    differences = [difference for each in verified.values() for difference in each.differences]
+    events, sessions = sum(each.events for each in verified.values()), sum(each.sessions for each in verified.values())
+    if as_json:
+        found = [difference._asdict() for difference in differences]
+        typer.echo(json.dumps({"events": events, "sessions": sessions, "differences": found}))
+    else:
+        if differences:
+            _table(Difference._fields, [tuple(map(str, difference)) for difference in differences])
+        typer.echo(f"{events} events and {sessions} sessions: {len(differences) or 'no'} differences.")
+        if differences:
+            typer.echo("`soma rebuild` makes the read model anew from the log.")
+    return 1 if differences else 0
+
+
+def _verify_chain(as_json: bool) -> int:
+    from projections.progress import PartitionProgress
+    from projections.proof import prove as run
+
+    with _explained(), PartitionProgress("walking") as progress:
+        proofs = run(environment.load(), progress.begin, progress.step)
+    if as_json:
+        typer.echo(json.dumps([{"partition": partition, **proof._asdict()} for partition, proof in sorted(proofs.items())]))
+    else:
+        shown = [
+            (str(partition), str(proof.valid), ", ".join(f"{first}–{last}" for first, last in proof.void), proof.broken or "whole")
+            for partition, proof in sorted(proofs.items())
+        ]
+        _table(("partition", "valid", "void offsets", "chain"), shown)
+    return 1 if any(proof.broken for proof in proofs.values()) else 0
+
+
+def _table(columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for line in lines:
+        table.add_row(*line)
+    Console().print(table)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What can be helped by whoever typed the command is one line; anything else is a defect and keeps its trace."""
+    from sqlalchemy.exc import OperationalError
+
+    from ops.log import LogUnavailable
+    from projections.cores import CoreDied
+    from projections.database import Busy, NotConfigured
+    from projections.rebuild import Behind
+    from schemas.chain import ChainBroken
+    from schemas.registry import NotRegistered
+
+    try:
+        yield
+    except NotConfigured as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+    except OperationalError as error:
+        typer.echo(f"PostgreSQL: {error.orig} Check DATABASE_URL.", err=True)
+        raise typer.Exit(1) from None
+    except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NotRegistered) as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,204 @@
+"""`soma projector`: follows the events topic and keeps the read model (rules 2, 9, 10)."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+from prometheus_client import start_http_server
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+
+from ops import failpoints, kafka, metrics, telemetry
+from ops.settings import Settings
+from projections import database, store
+from projections.reading import EVENTS, Progress, Reading, Taken, session_of
+from schemas.chain import IN_DOUBT, ChainBroken
+from schemas.codec import Codec, Unreadable, trace_of
+from schemas.registry import Registry
+from schemas.types.session import SessionEvent
+
+log = logging.getLogger("soma.projector")
+GROUP = "soma-projector"
+BATCH = 1_000
+IDLE_MS = 200
+"""How long a fetch waits for records: as long as a new assignment may wait."""
+STATEMENT_SECONDS = 30
+
+T = TypeVar("T")
+
+
+async def wait_for(work: Callable[[], Awaitable[T]]) -> T:
+    """Do it, again for as long as the database or Kafka cannot be reached: nothing is lost meanwhile, the log keeps it."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((OperationalError, InterfaceError, KafkaConnectionError, KafkaTimeoutError)),
+        wait=wait_exponential_jitter(multiplier=0.1, max=5),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    )
+
+    async def attempt() -> T:
+        return await work()
+
+    return await retrying(attempt)
+
+
+class Projector(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Projects the partitions that its consumer is given. Any number may run: what another one wrote is noticed, and nothing doubled."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, engine: AsyncEngine, registry: Registry, codec: Codec[SessionEvent]) -> None:
+        self._consumer, self._engine, self._registry, self._codec = consumer, engine, registry, codec
+        self._readings: dict[int, Reading] = {}
+        self._unread: set[int] = set()
+        self.moved = 0
+        """How often another projector was ahead."""
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Forget them all. What is being written stays right: a position is moved only from the one that is expected."""
+        self._readings.clear()
+        self._unread.clear()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Fetch nothing until the read model has said where to go on: Kafka's committed offsets mean nothing here."""
+        self._consumer.pause(*assigned)
+        self._unread.update(place.partition for place in assigned)
+
+    async def run(self) -> None:
+        """Project until cancelled, which may be at any moment. Raises ChainBroken where a partition cannot be read on."""
+        self._consumer.subscribe([EVENTS], listener=self)
+        while True:
+            await self._resume()
+            fetched = await self._consumer.getmany(timeout_ms=IDLE_MS, max_records=BATCH)
+            await self._project({place.partition: records for place, records in fetched.items() if place.partition in self._readings})
+
+    async def _resume(self) -> None:
+        """Go to where the read model is, in each partition that is newly assigned or was moved by another projector."""
+        if not self._unread:
+            return
+        places = {partition: TopicPartition(EVENTS, partition) for partition in self._unread}
+        stored = await wait_for(lambda: self._transaction(lambda connection: store.load(connection, places)))
+        first = await wait_for(lambda: self._consumer.beginning_offsets(list(places.values())))
+        end = await wait_for(lambda: self._consumer.end_offsets(list(places.values())))
+        for partition in places.keys() & self._unread:  # some may have been revoked meanwhile
+            place, position = places[partition], stored[partition].head.next_offset
+            if not first[place] <= position <= end[place]:
+                raise ChainBroken(
+                    f"{EVENTS}/{partition} holds offsets {first[place]} to {end[place]}, but the read model goes on at {position}: "
+                    "it was made from another log, or records are gone. If this log is the right one, run `soma rebuild`."
+                )
+            self._unread.remove(partition)
+            self._readings[partition] = Reading(partition, stored[partition])
+            self._consumer.seek(place, position)
+            self._consumer.resume(place)
+
+    async def _project(self, fetched: dict[int, Sequence[ConsumerRecord]]) -> None:
+        """Write one fetch, of all its partitions, in one transaction. Raises ChainBroken when what precedes the break is written."""
+        readings = {partition: self._readings[partition] for partition in fetched}
+        before = {partition: reading.progress for partition, reading in readings.items()}
+        taken, broken = list[Taken](), None
+        with ExitStack() as spans:
+            try:
+                async for each, trace in self._valid(readings, fetched):
+                    taken.append(each)
+                    if each.event.meta.index == each.event.meta.count - 1:
+                        spans.enter_context(telemetry.span("project session", trace))
+            except ChainBroken as error:
+                broken = error
+            after = {partition: reading.progress for partition, reading in readings.items() if reading.progress != before[partition]}
+            if after:
+                await self._write({partition: before[partition] for partition in after}, after, taken)
+        self._measure(taken)
+        if broken:
+            raise broken
+
+    async def _valid(
+        self, readings: dict[int, Reading], fetched: dict[int, Sequence[ConsumerRecord]]
+    ) -> AsyncIterator[tuple[Taken, dict[str, str]]]:
+        """The valid records, each with its trace. Raises ChainBroken."""
+        for partition, reading in readings.items():
+            for record in fetched[partition]:
+                if record.offset != reading.head.next_offset:
+                    missing = f"offset {record.offset} came where {reading.head.next_offset} is next: records are missing"
+                    raise ChainBroken(f"{EVENTS}/{partition}: {missing}.")
+                event = await self._decode(record)
+                if reading.take(event, record.value or b"", record.offset) and event:
+                    yield Taken(partition, record.offset, session_of(event, partition), event, record.value), trace_of(record.headers)
+                else:
+                    metrics.void_records.labels("projector").inc()
+
+    async def _decode(self, record: ConsumerRecord) -> SessionEvent | None:
+        try:
+            return await self._registry.adecode(self._codec, record.value)
+        except Unreadable as error:
+            log.error("%s/%d: offset %d cannot be read: %s. %s", EVENTS, record.partition, record.offset, error, IN_DOUBT)
+            return None
+
+    async def _write(self, before: dict[int, Progress], after: dict[int, Progress], taken: list[Taken]) -> None:
+        def write(connection: Connection) -> None:
+            store.project(connection, before, after, taken)
+            store.announce(connection, after)
+            failpoints.reach("projector.before_commit")
+
+        try:
+            await wait_for(lambda: self._transaction(write))
+            failpoints.reach("projector.after_commit")
+        except store.Moved:
+            log.warning("another projector, or a rebuild, moved the read model: going on from where it is now")
+            self.moved += 1
+            lost = before.keys() & self._readings.keys()
+            self._unread |= lost
+            self._consumer.pause(*(TopicPartition(EVENTS, partition) for partition in lost))
+
+    async def _transaction(self, work: Callable[[Connection], T]) -> T:
+        async with self._engine.begin() as connection:
+            return await connection.run_sync(work)
+
+    def _measure(self, taken: list[Taken]) -> None:
+        now = datetime.now(UTC)
+        metrics.projected.inc(len(taken))
+        for each in taken:
+            metrics.projection_seconds.observe((now - each.event.meta.time).total_seconds())
+        for partition, reading in self._readings.items():
+            end = self._consumer.highwater(TopicPartition(EVENTS, partition))
+            if end is not None:
+                metrics.lag.labels("projector", EVENTS, str(partition)).set(end - reading.head.next_offset)
+
+
+async def serve(settings: Settings) -> None:
+    """The process, until cancelled. Raises ChainBroken, NotRegistered, NotConfigured."""
+    registry = Registry(kafka.registry(settings))
+    codec = await asyncio.to_thread(registry.codec, EVENTS, SessionEvent)
+    engine = database.async_engine(database.url(settings), pool=1, statement_seconds=STATEMENT_SECONDS, options=database.DERIVED)
+    consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        await wait_for(consumer.start)
+        await Projector(consumer, engine, registry, codec).run()
+    finally:
+        await consumer.stop()
+        await engine.dispose()
+
+
+async def _until_signal(settings: Settings) -> None:
+    serving = asyncio.create_task(serve(settings))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def run(settings: Settings) -> None:
+    """`soma projector`. Ends the process with exit code 1 and one message when it must not go on."""
+    telemetry.setup("projector", settings)
+    if settings.projector_metrics_port:
+        start_http_server(settings.projector_metrics_port, "127.0.0.1")
+    try:
+        asyncio.run(_until_signal(settings))
+    except ChainBroken as error:
+        log.critical("%s", error)
+        raise SystemExit(1) from None

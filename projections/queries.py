@@ -1,0 +1,152 @@
+"""What GETs ask of the read model. The tenant is a condition in every query that shows records."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Self
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, and_, literal, select, tuple_
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from projections import database, rows
+from projections.reading import Progress
+from projections.rows import storable
+from projections.session import Summary
+from projections.tables import events, positions, sessions
+from schemas.ids import partition_of
+
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+STATEMENT_SECONDS = 5
+
+
+class ReadModelDown(Exception):
+    """The database cannot be reached, or does not answer in time. It may again: ask later."""
+
+
+class BadCursor(ValueError):
+    """The cursor is none that a page gave."""
+
+
+class Filters(Struct, frozen=True):
+    """Which sessions a list shows: those that fit all of it."""
+
+    status: str | None = None
+    model: str | None = None
+    metadata: dict[str, str] = {}
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+EVERY = Filters()
+
+
+class Page(NamedTuple):
+    """Newest first. `cursor` gives the next page; None: there is none."""
+
+    sessions: list[Summary]
+    cursor: str | None
+
+
+class Queries:
+    """The queries, over a bounded pool of connections. Every one raises ReadModelDown within about STATEMENT_SECONDS."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def connect(cls, url: str, pool: int = 8) -> Self:
+        """Connections are made when they are needed: this does not fail while the database is down."""
+        return cls(database.async_engine(url, pool=pool, statement_seconds=STATEMENT_SECONDS))
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def events_of(self, session_id: str, tenant: str, after_offset: int = -1, limit: int = 1_000) -> list[tuple[int, bytes]]:
+        """The session's records behind an offset of its partition, in order: each offset, and the value as it lies in the log."""
+        if not _is_id(session_id):
+            return []
+        statement = (
+            select(events.c.offset, events.c.value)
+            .where(events.c.session_id == session_id, events.c.tenant == storable(tenant), events.c.offset > after_offset)
+            .order_by(events.c.offset)
+            .limit(limit)
+        )
+        async with self._connection() as connection:
+            return [(offset, value) for offset, value in await connection.execute(statement)]
+
+    async def session(self, session_id: str, tenant: str) -> Summary | None:
+        """The session without its messages."""
+        if not _is_id(session_id):
+            return None
+        statement = select(sessions.c.summary).where(sessions.c.id == session_id, sessions.c.tenant == storable(tenant))
+        async with self._connection() as connection:
+            found = await connection.scalar(statement)
+            return found and rows.summary(found)
+
+    async def sessions(self, tenant: str, filters: Filters = EVERY, cursor: str | None = None, limit: int = 50) -> Page:
+        """A page of sessions, newest first. Raises BadCursor."""
+        newest = tuple_(sessions.c.created_at, sessions.c.id)
+        statement = select(sessions.c.summary).where(sessions.c.tenant == storable(tenant), _fits(filters))
+        if cursor is not None:
+            time, id = _place(cursor)
+            statement = statement.where(newest < tuple_(time, literal(id, sessions.c.id.type)))
+        statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
+        async with self._connection() as connection:
+            found = [rows.summary(summary) for summary in await connection.scalars(statement)]
+        return Page(found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None)
+
+    async def positions(self) -> dict[int, Progress]:
+        """How far each partition is applied."""
+        async with self._connection() as connection:
+            found = (await connection.execute(select(positions))).mappings()
+            return {row["partition"]: rows.progress(dict(row)) for row in found}
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.connect() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise ReadModelDown("The read model does not answer. Check DATABASE_URL and that PostgreSQL is up.") from error
+
+
+def _fits(filters: Filters) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = []
+    if filters.status is not None:
+        conditions.append(sessions.c.status == storable(filters.status))
+    if filters.model is not None:
+        conditions.append(sessions.c.model == storable(filters.model))
+    if filters.metadata:
+        conditions.append(sessions.c.metadata.contains({storable(key): storable(value) for key, value in filters.metadata.items()}))
+    if filters.created_after is not None:
+        conditions.append(sessions.c.created_at > filters.created_after)
+    if filters.created_before is not None:
+        conditions.append(sessions.c.created_at < filters.created_before)
+    return and_(True, *conditions)
+
+
+def _cursor(last: Summary) -> str:
+    """Opaque to callers: the keys of a page's last entry."""
+    micros = (last.created_at - BEGINNING) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{micros}:{last.id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[datetime, str]:
+    try:
+        micros, _, id = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode().partition(":")
+        return BEGINNING + timedelta(microseconds=int(micros)), str(UUID(id))
+    except (ValueError, OverflowError) as error:
+        raise BadCursor("This cursor is none that a list gave: begin without one.") from error
+
+
+def _is_id(text: str) -> bool:
+    try:
+        partition_of(text)
+        return True
+    except ValueError:
+        return False

@@ -1,0 +1,75 @@
+"""Reads one events partition in order: what is valid, and how far a reader may say it has come."""
+
+import re
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from projections.session import Summary, summarize
+from schemas.chain import ChainBroken, Head
+from schemas.ids import MAX_PARTITIONS
+from schemas.types.session import SessionEvent
+
+EVENTS = "soma.session.events"
+_CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Progress(Struct, frozen=True):
+    """How far a partition was read, and the last command whose records were all there (-1 before the first)."""
+
+    head: Head = Head()
+    epoch: str = ""
+    command_offset: int = -1
+
+
+class Taken(NamedTuple):
+    """A valid record and where it lies. `session_id` is None where it belongs to no session of its partition."""
+
+    partition: int
+    offset: int
+    session_id: str | None
+    event: SessionEvent
+    value: bytes
+
+
+class Reading:
+    """Takes one partition's records. `progress` is how far they may be accounted for: never into a record that is in doubt,
+    so that a release which can read it begins there.
+    """
+
+    def __init__(self, partition: int, progress: Progress) -> None:
+        self.partition, self.progress, self.head = partition, progress, progress.head
+
+    def take(self, event: SessionEvent | None, value: bytes, offset: int) -> bool:
+        """Whether the record at `offset` is valid. `event` is None where the bytes cannot be read (rule 9).
+
+        Raises ChainBroken where valid records have stopped, and where one builds on a record that cannot be read.
+        """
+        if event is None:
+            self.head = self.head.pass_unreadable(offset)
+            return False
+        try:
+            self.head, valid = self.head.take(event.meta, value, offset)
+        except ChainBroken as error:
+            raise ChainBroken(f"{EVENTS}/{self.partition}: {error}") from error
+        if self.head.doubt is None:
+            self.progress = self._progress(event) if valid else Progress(self.head, self.progress.epoch, self.progress.command_offset)
+        return valid
+
+    def _progress(self, event: SessionEvent) -> Progress:
+        meta = event.meta
+        if meta.index == meta.count - 1:
+            return Progress(self.head, meta.command.epoch, meta.command.offset)
+        return Progress(self.head, self.progress.epoch, self.progress.command_offset)
+
+
+def fold(summaries: dict[str, Summary], taken: Taken) -> None:
+    """Bring the summary of the record's session up to it."""
+    if taken.session_id and (summary := summarize(summaries.get(taken.session_id), taken.event)):
+        summaries[taken.session_id] = summary
+
+
+def session_of(event: SessionEvent, partition: int) -> str | None:
+    """The session that a record of this partition belongs to (rule 3). None for a record of no session and for a misrouted command's."""
+    id = event.meta.aggregate_id
+    return id if _CANONICAL.fullmatch(id) and int(id[-3:], 16) % MAX_PARTITIONS == partition else None

@@ -1,0 +1,77 @@
+"""Writes to the read model: rows and positions in one transaction, from the positions it expects and from no other (rule 10)."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from projections import rows
+from projections.reading import Progress, Taken, fold
+from projections.tables import events, positions, sessions
+
+CHANNEL = "soma_applied"
+
+_EVENT = events.insert()
+_SESSION = insert(sessions)
+_SESSION = _SESSION.on_conflict_do_update(index_elements=["id"], set_={c.name: c for c in _SESSION.excluded if c.name != "id"})
+_HELD = (
+    select(positions)
+    .where(positions.c.partition.in_(bindparam("partitions", expanding=True)))
+    .order_by(positions.c.partition)
+    .with_for_update()
+)
+_POSITION = update(positions).where(positions.c.partition == bindparam("partition_"))
+
+
+class Moved(Exception):
+    """Another projector moved the positions, or a rebuild swapped the generation: read them again."""
+
+
+def load(connection: Connection, partitions: Collection[int]) -> dict[int, Progress]:
+    """How far the read model holds each partition; partitions that are new get a row first."""
+    new = [rows.position_row(partition, Progress()) for partition in sorted(partitions)]
+    connection.execute(insert(positions).on_conflict_do_nothing(), new)
+    held = positions_of(connection)
+    return {partition: held[partition] for partition in partitions}
+
+
+def positions_of(connection: Connection) -> dict[int, Progress]:
+    """How far the read model holds each partition that it has."""
+    return {row["partition"]: rows.progress(dict(row)) for row in connection.execute(select(positions)).mappings()}
+
+
+def project(connection: Connection, before: Mapping[int, Progress], after: Mapping[int, Progress], taken: Iterable[Taken]) -> None:
+    """Write what these records change, and move each partition's position from `before` to `after`.
+
+    The positions come first: holding them keeps the generation that the later statements see. Raises Moved, with nothing written.
+    """
+    held = connection.execute(_HELD, {"partitions": list(before)}).mappings()
+    if {row["partition"]: rows.progress(dict(row)) for row in held} != before:
+        raise Moved
+    taken = list(taken)
+    if taken:
+        connection.execute(_EVENT, [rows.event_row(each) for each in taken])
+        if changed := _fold(connection, taken):
+            connection.execute(_SESSION, changed)
+    moved = [rows.position_row(partition, progress) for partition, progress in after.items()]
+    connection.execute(_POSITION, [{**row, "partition_": row["partition"]} for row in moved])
+
+
+def announce(connection: Connection, reached: Mapping[int, Progress]) -> None:
+    """Tell who waits for the served generation, once this transaction is committed: `partition:next event:last applied command`."""
+    for partition, progress in reached.items():
+        payload = f"{partition}:{progress.head.next_offset}:{progress.command_offset}"
+        connection.execute(select(func.pg_notify(CHANNEL, payload)))
+
+
+def _fold(connection: Connection, taken: list[Taken]) -> list[dict[str, Any]]:
+    """The rows of the sessions that these records belong to, after them."""
+    ids = {UUID(each.session_id) for each in taken if each.session_id}
+    stored = map(rows.summary, connection.scalars(select(sessions.c.summary).where(sessions.c.id.in_(ids))))
+    before = {summary.id: summary for summary in stored}
+    after = dict(before)
+    for each in taken:
+        fold(after, each)
+    return [rows.session_row(summary) for id, summary in after.items() if summary is not before.get(id)]

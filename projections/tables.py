@@ -1,0 +1,60 @@
+"""The read model's tables. No schema is named: a connection's search_path chooses the generation (docs: blue/green rebuild).
+
+Everything here is derived from the events topic: `soma rebuild` makes it anew.
+"""
+
+from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("outcome", Text),
+    Column("model", Text, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("error", JSONB(none_as_null=True)),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("summary", LargeBinary, nullable=False, comment="MessagePack of projections.session.Summary, from which the row is made"),
+    PrimaryKeyConstraint("id", name="sessions_pkey"),
+    Index("sessions_newest", "tenant", "created_at", "id"),
+    Index("sessions_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("session_id", Uuid, comment="null where the record belongs to no session of its partition"),
+    Column("tenant", Text, nullable=False),
+    Column("version", BigInteger),
+    Column("type", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("value", LargeBinary, nullable=False, comment="the record's value exactly as it lies in the log"),
+    PrimaryKeyConstraint("partition", "offset", name="events_pkey"),
+    Index("events_of_session", "session_id", "offset"),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("partition", Integer, nullable=False, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("versions", BigInteger, nullable=False),
+    Column("void", BigInteger, nullable=False),
+    Column("void_in_a_row", BigInteger, nullable=False),
+    Column("epoch", Text, nullable=False, comment="commands topic of the last applied command"),
+    Column("command_offset", BigInteger, nullable=False, comment="offset of the last applied command, -1 before the first"),
+    PrimaryKeyConstraint("partition", name="positions_pkey"),
+)

@@ -1,0 +1,125 @@
+"""`soma verify`: folds the log anew, up to where the read model says it is, and compares every row.
+
+All rows are read in one snapshot of the database, so the projector may go on meanwhile.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, Table, func, select, text
+
+from ops.settings import Settings
+from projections import database, rows, store
+from projections.cores import Watch, over_partitions
+from projections.reading import Progress, Reading, fold
+from projections.replay import Replay, Step
+from projections.rows import Row
+from projections.session import Summary
+from projections.tables import events, positions, sessions
+from schemas.chain import digest
+
+ROWS_AT_ONCE = 1_000
+MOST = 100
+"""Differences after which a partition is looked at no further: more of them say nothing more."""
+
+
+class Difference(NamedTuple):
+    """What the log says of a row, and what the read model has. Where either has no such row, the column is `*`."""
+
+    partition: int
+    table: str
+    key: str
+    column: str
+    expected: str
+    found: str
+
+
+class Verified(NamedTuple):
+    """One partition: the events and sessions that its log holds, and what differs, at most MOST."""
+
+    events: int
+    sessions: int
+    differences: list[Difference]
+
+
+class Check(NamedTuple):
+    """What every core needs to know: a snapshot of the database, and where it says each partition is."""
+
+    settings: Settings
+    snapshot: str
+    positions: dict[int, Progress]
+
+
+def verify(settings: Settings, begin: Callable[[dict[int, int]], None], watch: Watch) -> dict[int, Verified]:
+    """Every partition that has a position, and those that have rows without one. Raises Busy, ChainBroken, LogUnavailable."""
+    with database.engine(database.url(settings)) as engine, database.kept(engine, exclusively=False), _snapshot(engine) as connection:
+        snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
+        held = store.positions_of(connection)
+        sizes = {partition: progress.head.next_offset for partition, progress in held.items()}
+        begin(sizes)
+        verified = over_partitions(verify_partition, Check(settings, str(snapshot), held), sizes, watch)
+        return verified | _strays(connection, held)
+
+
+def verify_partition(check: Check, partition: int, step: Step) -> Verified:
+    """Compare one partition's rows with its log."""
+    replay, reading = Replay(check.settings), Reading(partition, Progress())
+    summaries = dict[str, Summary]()
+
+    def event_rows() -> Iterator[Row]:
+        for taken in replay.valid(reading, check.positions[partition].head.next_offset, step):
+            fold(summaries, taken)
+            yield rows.event_row(taken)
+
+    def differences(connection: Connection) -> Iterator[Difference]:
+        yield from _compare(connection, events, partition, "offset", event_rows())
+        yield from _compare(connection, sessions, partition, "id", sorted(map(rows.session_row, summaries.values()), key=itemgetter("id")))
+        yield from _compare(connection, positions, partition, "partition", [rows.position_row(partition, reading.progress)])
+
+    with database.engine(database.url(check.settings)) as engine, _snapshot(engine) as connection:
+        connection.execute(text(f"SET TRANSACTION SNAPSHOT '{check.snapshot}'"))
+        differing = list(islice(differences(connection), MOST))
+    return Verified(reading.head.sequence, len(summaries), differing)
+
+
+@contextmanager
+def _snapshot(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as connection:
+        yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _compare(connection: Connection, table: Table, partition: int, key: str, expected: Iterable[Row]) -> Iterator[Difference]:
+    """Walk both sides in the order of `key`, which is unique in the partition."""
+    statement = select(table).where(table.c.partition == partition).order_by(table.c[key]).execution_options(yield_per=ROWS_AT_ONCE)
+    left, right = iter(expected), map(dict[str, Any], connection.execute(statement).mappings())
+    told, found = next(left, None), next(right, None)
+    while told is not None or found is not None:
+        if told is not None and (found is None or told[key] < found[key]):
+            yield Difference(partition, table.name, str(told[key]), "*", "a row", "none")
+            told = next(left, None)
+        elif found is not None and (told is None or found[key] < told[key]):
+            yield Difference(partition, table.name, str(found[key]), "*", "none", "a row")
+            found = next(right, None)
+        elif told is not None and found is not None:
+            for column in [column for column in told if told[column] != found[column]]:
+                yield Difference(partition, table.name, str(told[key]), column, _shown(told[column]), _shown(found[column]))
+            told, found = next(left, None), next(right, None)
+
+
+def _strays(connection: Connection, held: Collection[int]) -> dict[int, Verified]:
+    """Rows of partitions that have no position: nothing projected them."""
+    strays = dict[int, Verified]()
+    for table in (events, sessions):
+        statement = select(table.c.partition, func.count()).where(table.c.partition.not_in(held)).group_by(table.c.partition)
+        for partition, count in connection.execute(statement):
+            verified = strays.setdefault(partition, Verified(0, 0, []))
+            verified.differences.append(Difference(partition, table.name, "*", "*", "none", f"{count} rows"))
+    return strays
+
+
+def _shown(value: Any) -> str:
+    """Bytes may hold what people wrote, and are long: their digest tells them apart."""
+    return f"{len(value)} bytes, digest {digest(value).hex()}" if isinstance(value, bytes) else str(value)

@@ -1,0 +1,41 @@
+"""What the processor needs to know of a kind of aggregate."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+
+from commands.decision import Refusal
+from schemas.chain import digest
+
+
+@dataclass(frozen=True)
+class Noun:
+    """An aggregate's topics, its decider, and what its states wait for. One instance a noun, beside its effects.
+
+    `results` are the commands that report an effect: they are never turned away for their number.
+    `sources` are the modules that fold: a snapshot made by other code is not used (rule 8).
+    """
+
+    name: str
+    commands: str
+    events: str
+    snapshots: str
+    command: type[Any]
+    event: type[Any]
+    initial: Any
+    state: Any
+    decide: Callable[[Any, Any], list[Any] | Refusal]
+    evolve: Callable[[Any, Any], Any]
+    outstanding: Callable[[Any], Any]
+    due: Callable[[Any], datetime | None]
+    when_due: Callable[[Any, str], tuple[str, Any]]
+    keeps_place: Callable[[Any], bool]
+    results: tuple[type[Any], ...]
+    sources: tuple[ModuleType, ...]
+
+    def fingerprint(self) -> str:
+        """Changes with the code that folds."""
+        return digest("".join(map(inspect.getsource, self.sources)).encode()).hex()

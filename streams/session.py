@@ -1,0 +1,26 @@
+"""The session as the generic processor sees it."""
+
+from commands import session
+from schemas.types import common
+from schemas.types import session as types
+from streams import aggregate
+from streams.noun import Noun
+
+SESSION = Noun(
+    name="session",
+    commands="soma.session.commands",
+    events="soma.session.events",
+    snapshots="soma.session.snapshots",
+    command=types.SessionCommand,
+    event=types.SessionEvent,
+    initial=session.initial,
+    state=session.State,
+    decide=session.decide,
+    evolve=session.evolve,
+    outstanding=session.outstanding,
+    due=session.due,
+    when_due=session.when_due,
+    keeps_place=session.is_message,
+    results=(types.RecordReply, types.RecordFailure, types.ExpireSession),
+    sources=(session, aggregate, types, common),
+)

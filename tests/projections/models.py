@@ -1,0 +1,27 @@
+"""Looks at a read model as a whole."""
+
+from typing import Any
+
+from sqlalchemy import select, text
+
+from ops.settings import Settings
+from projections import database
+from projections.tables import events, positions, sessions
+
+Contents = dict[str, list[tuple[Any, ...]]]
+
+
+def contents(settings: Settings) -> Contents:
+    """Every row of every table, in order."""
+    with database.engine(database.url(settings)) as engine, engine.connect() as connection:
+        return {
+            "sessions": [tuple(row) for row in connection.execute(select(sessions).order_by(sessions.c.id))],
+            "events": [tuple(row) for row in connection.execute(select(events).order_by(events.c.partition, events.c.offset))],
+            "positions": [tuple(row) for row in connection.execute(select(positions).order_by(positions.c.partition))],
+        }
+
+
+def run(settings: Settings, statement: str) -> None:
+    """One statement of SQL in the served generation."""
+    with database.engine(database.url(settings)) as engine, engine.begin() as connection:
+        connection.execute(text(statement))

@@ -1,0 +1,195 @@
+"""Model calls: begun when a state waits for them, ended by one command, whatever the server does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+from commands.session import ModelCall, result_id
+from ops.embedded.process import free_port
+from ops.models import ECHO, Model
+from schemas.types.common import Usage
+from schemas.types.session import OutputDelta, RecordFailure, RecordReply, SessionCommand
+from streams.aggregate import Outline
+from streams.orchestrator import OUTPUT, Orchestrator
+from tests.streams.conftest import Bench, start
+
+
+class Script:
+    """An OpenAI-compatible server that does what the test says, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.pieces = ["Hel", "lo"]
+        self.hang = asyncio.Event()
+        self.hangs = False
+        self.asked: list[dict[str, Any]] = []
+        self.dropped = asyncio.Event()
+        self.app = FastAPI()
+        self.app.post("/v1/chat/completions")(self.answer)
+
+    async def answer(self, request: Request) -> Response:
+        self.asked.append(await request.json())
+        if self.statuses and (status := self.statuses.pop(0)) != 200:
+            return Response(json.dumps({"error": {"message": f"scripted {status}"}}), status, media_type="application/json")
+        return StreamingResponse(self.stream(), media_type="text/event-stream")
+
+    async def stream(self) -> AsyncIterator[str]:
+        try:
+            for piece in self.pieces:
+                yield chunk(choices=[{"index": 0, "delta": {"content": piece}, "finish_reason": None}])
+            if self.hangs:
+                await self.hang.wait()
+            yield chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+            yield chunk(choices=[], usage={"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7})
+            yield "data: [DONE]\n\n"
+        except asyncio.CancelledError:
+            self.dropped.set()
+            raise
+
+
+def chunk(**fields: Any) -> str:
+    return "data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m", **fields}) + "\n\n"
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[tuple[Script, Model]]:
+    scripted, port = Script(), free_port()
+    server = uvicorn.Server(uvicorn.Config(scripted.app, host="127.0.0.1", port=port, log_level="warning"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield scripted, Model.model_validate({"name": "m", "base_url": f"http://127.0.0.1:{port}/v1", "timeout_seconds": 20})
+    scripted.hang.set()
+    server.should_exit = True
+    await task
+
+
+class Stage:
+    """A session that waits for a model's answer, and the orchestrator that is to get it."""
+
+    def __init__(self, bench: Bench, *models: Model) -> None:
+        self.bench, self.id = bench, bench.new_id()
+        output = bench.services.registry.codec(OUTPUT, OutputDelta)
+        self.orchestrator = Orchestrator({model.name: model for model in models}, output)
+        self.orchestrator.start(bench.services)
+
+    async def begin(self, model: str, seconds: float = 20.0, input: str = "hello") -> ModelCall:
+        await self.bench.send(start(input), self.id)
+        async with self.bench.running() as processor:
+            await self.bench.until(processor, lambda: self.id in self.bench.noted.wanted)
+            self.outline: Outline[Any] = processor.partition.peek(self.id)
+        call = ModelCall(model, 3, datetime.now(UTC) + timedelta(seconds=seconds))
+        self.orchestrator.want(self.bench.home, self.id, call, self.outline, {})
+        return call
+
+    async def outcome(self) -> SessionCommand:
+        """The command that ends the call."""
+        async with asyncio.timeout(20):
+            while len(records := self.bench.commands()) < 2:
+                await asyncio.sleep(0.02)
+        command: SessionCommand = self.bench.services.commands.decode(records[1].value)
+        assert command.meta.id == result_id(self.id, 3)
+        return command
+
+    def deltas(self) -> list[OutputDelta]:
+        services, home = self.bench.services, self.bench.home
+        codec = services.registry.codec(OUTPUT, OutputDelta)
+        return [codec.decode(record.value) for record in services.log.read(OUTPUT, home, 0, services.log.bounds(OUTPUT, home)[1])]
+
+
+async def test_echo_repeats_and_says_what_it_is(bench: Bench) -> None:
+    stage = Stage(bench, ECHO)
+    await stage.begin("echo", input="hello there")
+    body = (await stage.outcome()).body
+    assert isinstance(body, RecordReply)
+    assert (body.content, body.finish_reason, body.usage) == ("echo: hello there", "stop", Usage(input_tokens=2, output_tokens=3))
+    assert stage.deltas()[0].text == "echo:"
+
+
+async def test_a_streamed_reply_is_recorded_with_its_usage(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    stage = Stage(bench, model)
+    await stage.begin("m")
+    body = (await stage.outcome()).body
+    assert isinstance(body, RecordReply)
+    assert (body.content, body.usage) == ("Hello", Usage(input_tokens=5, output_tokens=2))
+    assert scripted.asked[0]["messages"] == [{"role": "user", "content": "hello"}]
+    assert scripted.asked[0]["max_tokens"] == model.max_tokens
+
+
+async def test_a_server_that_is_overloaded_is_asked_again(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    scripted.statuses = [503, 429, 200]
+    stage = Stage(bench, model)
+    await stage.begin("m")
+    assert isinstance((await stage.outcome()).body, RecordReply)
+    assert len(scripted.asked) == 3
+
+
+async def test_a_request_that_is_rejected_is_not_repeated(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    scripted.statuses = [401]
+    stage = Stage(bench, model)
+    await stage.begin("m")
+    body = (await stage.outcome()).body
+    assert isinstance(body, RecordFailure)
+    assert body.code == "rejected"
+    assert "401" in body.reason
+    assert len(scripted.asked) == 1
+
+
+async def test_a_model_that_hangs_is_given_up_at_its_deadline(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    scripted.hangs = True
+    stage = Stage(bench, model)
+    await stage.begin("m", seconds=1.0)
+    body = (await stage.outcome()).body
+    assert isinstance(body, RecordFailure)
+    assert body.code == "deadline"
+    await asyncio.wait_for(scripted.dropped.wait(), 10)
+
+
+async def test_a_cancel_closes_the_models_stream_and_nothing_is_reported(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    scripted.hangs = True
+    stage = Stage(bench, model)
+    await stage.begin("m")
+    async with asyncio.timeout(10):
+        while not scripted.asked:
+            await asyncio.sleep(0.01)
+    stage.orchestrator.want(bench.home, stage.id, None, stage.outline, {})
+    await asyncio.wait_for(scripted.dropped.wait(), 10)
+    assert len(bench.commands()) == 1
+
+
+async def test_a_call_that_is_wanted_twice_runs_once(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    stage = Stage(bench, model)
+    call = await stage.begin("m")
+    stage.orchestrator.want(bench.home, stage.id, call, stage.outline, {})
+    await stage.outcome()
+    assert len(scripted.asked) == 1
+
+
+async def test_a_model_that_nobody_configured_here_ends_the_turn(bench: Bench) -> None:
+    stage = Stage(bench, ECHO)
+    await stage.begin("unheard-of")
+    body = (await stage.outcome()).body
+    assert isinstance(body, RecordFailure)
+    assert (body.code, "unheard-of" in body.reason) == ("rejected", True)
+
+
+async def test_a_taken_over_conversation_is_read_from_the_log_by_its_places(bench: Bench, script: tuple[Script, Model]) -> None:
+    scripted, model = script
+    # given an orchestrator that saw nothing of the session
+    stage = Stage(bench, model)
+    await stage.begin("m", input="said before the takeover")
+    await stage.outcome()
+    assert scripted.asked[0]["messages"] == [{"role": "user", "content": "said before the takeover"}]
