@@ -41,7 +41,7 @@ faults: $(VENV)/.test $(VENV)/.prepared ## Run the tests that kill and freeze pr
 
 .PHONY: bench
 bench: $(VENV)/.test $(VENV)/.prepared ## Measure, and write bench.json
-	$(BIN)/pytest -m bench -s
+	$(BIN)/python -m tests.bench
 
 .PHONY: lock
 lock: ## Compile requirements/*.txt anew from pyproject.toml (UV_FLAGS=--upgrade takes newer versions)

@@ -23,7 +23,7 @@ def up() -> None:
     """Run the whole platform here, with an embedded Kafka, registry and PostgreSQL where none is named."""
     from ops.up import up as run
 
-    raise typer.Exit(asyncio.run(run(environment.load())))
+    raise typer.Exit(asyncio.run(run(environment.load(beside_running=False))))
 
 
 @app.command()
@@ -82,11 +82,13 @@ def topics_apply() -> None:
 @schemas_app.command("generate")
 def schemas_generate(check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 1 when a file is stale.")] = False) -> None:
     """Write the generated types, keep a changed schema as its next version, and write the API document."""
+    from gateway import document
     from schemas import generate
 
-    stale = generate.stale()
+    stale = generate.stale() + document.stale()
     if not check:
         generate.write()
+        document.write()
     for path in stale:
         typer.echo(f"{path}: {'stale: run `soma schemas generate`' if check else 'written'}")
     raise typer.Exit(1 if check and stale else 0)

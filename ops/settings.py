@@ -1,7 +1,8 @@
 """Everything that can be set, read once from the environment by each process's wiring function."""
 
+import json
+import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,8 +14,6 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 def _data_dir() -> Path:
     """XDG Base Directory Specification: state that should survive a restart."""
-    import os
-
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "somaagenthub"
 
 
@@ -77,14 +76,27 @@ class Settings(BaseSettings):
     soma_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "local"
 
 
-def load(overrides: Mapping[str, object] | None = None) -> Settings:
-    """The settings of this process.
+RUNNING = "running.json"
+"""In the data directory of a platform that runs: where its embedded services are, by variable."""
+
+
+def load(*, beside_running: bool = True) -> Settings:
+    """The settings of this process. What no variable names is taken from the platform that `soma up` runs in the same data directory.
 
     Ends the process with exit code 2 after one message that lists every wrong or missing variable.
     """
     try:
-        return Settings(**dict(overrides or {}))  # type: ignore[arg-type]
+        settings = Settings()
+        return settings.model_copy(update=_running(settings)) if beside_running else settings
     except ValidationError as error:
         lines = [f"  {str(e['loc'][0]).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
         print("The settings cannot be used:", *lines, "Correct these environment variables and start again.", sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _running(settings: Settings) -> dict[str, str]:
+    try:
+        addresses: dict[str, str] = json.loads((settings.soma_data_dir / RUNNING).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {name.lower(): address for name, address in addresses.items() if not getattr(settings, name.lower())}

@@ -8,11 +8,12 @@ Everything is stopped in the opposite order.
 """
 
 import asyncio
+import json
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -22,10 +23,10 @@ from rich.text import Text
 from ops.embedded import kafka, registry
 from ops.embedded.directory import claimed
 from ops.embedded.errors import EmbeddedError
-from ops.embedded.group import Service, running
+from ops.embedded.group import Service, running, together
 from ops.embedded.postgres import Postgres
 from ops.embedded.process import require_free
-from ops.settings import Settings
+from ops.settings import RUNNING, Settings
 from ops.supervise import Supervised, WrongSettings, lines, start
 
 PROCESSES = {"projector": "magenta", "worker": "green", "gateway": "cyan"}
@@ -66,14 +67,32 @@ async def _platform(settings: Settings, data_dir: Path, console: Console) -> Non
     report = _reporter(console)
     services, addresses = _embedded(settings, data_dir)
     env = {**os.environ, **addresses, "SOMA_DATA_DIR": str(data_dir)}
-    logs = data_dir / "logs"
     async with running(services, report):
-        await _prepare(env)
-        report("schemas, topics and tables are there")
-        processes = [Supervised(name, env, logs / f"{name}.log", _speaker(console, name)) for name in PROCESSES]
-        async with running(processes, report):
-            announced = _announce(settings, logs, console, report)
-            await asyncio.gather(announced, *(service.failed() for service in [*services, *processes]))
+        with _findable(data_dir, addresses):
+            work = _run(settings, env, data_dir, console, report)
+            await together(work, *(service.failed() for service in services))
+
+
+@contextmanager
+def _findable(data_dir: Path, addresses: Mapping[str, str]) -> Iterator[None]:
+    """While the services run, `soma show` and the like find them by the data directory."""
+    found = data_dir / RUNNING
+    found.write_text(json.dumps(addresses))
+    try:
+        yield
+    finally:
+        found.unlink(missing_ok=True)
+
+
+async def _run(settings: Settings, env: Mapping[str, str], data_dir: Path, console: Console, report: Callable[[str], None]) -> None:
+    """The processes on top of services that run, until one cannot be kept running."""
+    await _prepare(env)
+    report("schemas, topics and tables are there")
+    logs = data_dir / "logs"
+    processes = [Supervised(name, env, logs / f"{name}.log", _speaker(console, name)) for name in PROCESSES]
+    async with running(processes, report):
+        announced = _announce(settings, logs, console, report)
+        await together(announced, *(process.failed() for process in processes))
 
 
 def _embedded(settings: Settings, data_dir: Path) -> tuple[list[Service], dict[str, str]]:

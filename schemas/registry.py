@@ -4,9 +4,9 @@ import asyncio
 import json
 from typing import Any, TypeVar
 
-import httpx
 import msgspec
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.common._httpx_compat import httpx  # httpx or httpx2: which of them the client uses
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro import parse_schema
 from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter, wait_random
@@ -20,6 +20,10 @@ COMPATIBILITY = "BACKWARD_TRANSITIVE"
 
 class NotRegistered(RuntimeError):
     """The registry does not have this schema yet."""
+
+
+class RegistryDown(ConnectionError):
+    """The registry does not answer. It may again."""
 
 
 def _unreachable(error: BaseException) -> bool:
@@ -102,5 +106,8 @@ class Registry:
                 await asyncio.to_thread(self.learn, unknown.schema_id)
 
     def ping(self) -> None:
-        """Raises when the registry does not answer."""
-        self._client.get_subjects()
+        """Raises RegistryDown when the registry does not answer."""
+        try:
+            self._client.get_subjects()
+        except (httpx.TransportError, SchemaRegistryError) as error:
+            raise RegistryDown(f"The schema registry does not answer: {error!r}. Check SCHEMA_REGISTRY_URL.") from error

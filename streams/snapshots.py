@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from msgspec import Struct
 
+from ops import failpoints
 from ops.log import Log
 from schemas.chain import Head
 from schemas.types.common import Position
@@ -60,6 +61,7 @@ class Snapshots:
         rows = [(id, partition.rows[id]) for id in changed]
         try:
             await asyncio.gather(*[await self._send(id.encode(), row) for id, row in rows])
+            failpoints.reach("worker.snapshot")
             await (await self._send(MARK, msgspec.msgpack.encode(mark)))
         except BaseException:
             self.changed |= changed

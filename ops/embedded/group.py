@@ -1,11 +1,9 @@
 """Several servers that start at the same time and stop one after the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
-
-from ops.embedded.errors import EmbeddedError
+from typing import Any, Protocol
 
 
 class Service(Protocol):
@@ -38,10 +36,18 @@ async def running(services: Sequence[Service], report: Callable[[str], None]) ->
     async with AsyncExitStack() as stack:
         for service in services:
             stack.push_async_callback(stop, service)
-        try:
-            async with asyncio.TaskGroup() as starts:
-                for service in services:
-                    starts.create_task(start(service))
-        except* EmbeddedError as errors:
-            raise errors.exceptions[0] from None
+        await together(*(start(service) for service in services))
         yield
+
+
+async def together(*work: Coroutine[Any, Any, object]) -> None:
+    """Does all of it at the same time. When one raises, or we are cancelled, the others are cancelled and have ended when this returns.
+
+    Raises the first error. (`asyncio.gather` does not wait for the others, so that they would end in no order.)
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for one in work:
+                tasks.create_task(one)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -68,7 +68,7 @@ class Kafka(Embedded):
         shutil.rmtree(unfinished, ignore_errors=True)
         properties = self._configuration("kafka-format.properties", self._properties(unfinished))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = kafka.command("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(properties))
+        command = kafka.command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(properties))
         await run_once("Kafka's storage tool", command, self._data_dir / "logs" / "kafka-format.log")
         unfinished.rename(self._records)
 

@@ -69,11 +69,11 @@ class Postgres(Embedded):
     def _own(self, directory: Path) -> None:
         """Makes a directory that only the server's user (and we) may enter. Raises ServerFailed where somebody else made it."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.geteuid() not in (0, directory.stat().st_uid):
+        owner = pwd.getpwnam(self._user).pw_uid if self._user else os.geteuid()
+        if directory.is_symlink() or directory.stat().st_uid not in (owner, os.geteuid()):
             raise ServerFailed(f"{directory} belongs to another user, so PostgreSQL's socket would not be safe there. Remove it.")
         if self._user:
-            account = pwd.getpwnam(self._user)
-            os.chown(directory, account.pw_uid, account.pw_gid)
+            os.chown(directory, owner, -1)
             _let_through(directory)
             _let_through(Path(_program("postgres")))
 

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -46,10 +47,10 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that was free a moment ago, outside of the range from which the system takes ports for outgoing connections."""
+    while not _is_free(port := 10_000 + secrets.randbelow(22_000)):
+        pass
+    return port
 
 
 @dataclass

@@ -6,12 +6,12 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
@@ -32,6 +32,14 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self.lives = 0
+        self.endings: list[int] = []
+        """The exit codes of the lives that ended while it was kept."""
+
+    @property
+    def pid(self) -> int:
+        """Of its present life."""
+        assert self._process, "not started"
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -54,14 +62,23 @@ class Process:
                 preexec_fn=end_with_parent(signal.SIGKILL),
             )
 
-    def keep(self, lives: Iterable[Mapping[str, Any]] = ()) -> None:
-        """Start it, and again whenever it ends, as a supervisor would: first with each of `lives` as arguments, then with none."""
-        self._keeper = asyncio.create_task(self._keep(lives))
+    def keep(self, lives: Iterable[Mapping[str, str]] = (), ended: Callable[[], object] = lambda: None) -> None:
+        """Start it, and again whenever it ends, as a supervisor would: first with each of `lives` as arguments, then with none.
 
-    async def _keep(self, lives: Iterable[Mapping[str, Any]]) -> None:
+        `ended` is called at the end of each.
+        """
+        self.endings = []
+        self._keeper = asyncio.create_task(self._keep(lives, ended))
+
+    @property
+    def kept(self) -> bool:
+        return self._keeper is not None
+
+    async def _keep(self, lives: Iterable[Mapping[str, str]], ended: Callable[[], object]) -> None:
         for arguments in chain(lives, repeat({})):
             await self.start(**arguments)
-            await self.ended()
+            self.endings.append(await self.ended())
+            ended()
 
     async def ended(self) -> int:
         """Its exit code, once it has ended."""
@@ -99,10 +116,6 @@ class Process:
         stat = Path(f"/proc/{self._process.pid}/stat")
         await until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", f"{self.role} stands still")
 
-    async def said(self, text: str, *, since: int = 0) -> None:
-        """Returns when its log holds the text behind `since`."""
-        await until(lambda: text in self.written()[since:], f"the {self.role} says {text!r}")
-
     def written(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
@@ -123,7 +136,7 @@ class Cluster:
     """Two workers, a projector and a gateway. Whatever it started is gone at the end."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
-        self.settings, self.directory = settings, directory
+        self.settings, self.directory, self.trials = settings, directory, 0
         self.url = f"http://127.0.0.1:{settings.gateway_port}"
         self.gateway, self.projector = self._process("gateway"), self._process("projector")
         self.workers = [self._process("worker", str(number)) for number in (1, 2)]
@@ -141,7 +154,7 @@ class Cluster:
     async def settle(self, workers: int = 2) -> None:
         """Everything runs, kept by a supervisor, with so many workers; returns when the gateway says it is well."""
         for process in [self.gateway, self.projector, *self.workers[:workers]]:
-            if process._keeper is None:
+            if not process.kept:
                 await process.destroy()
                 process.keep()
         await asyncio.gather(*[worker.stop() for worker in self.workers[workers:]])
@@ -172,18 +185,17 @@ class Cluster:
         return {process.log.stem: tail(process.log, 60) for process in self.processes if process.log.exists()}
 
     def _process(self, role: str, number: str = "") -> Process:
-        return Process(role, environment(self.settings, self.directory), self.directory / f"{role}{number}.log")
+        return Process(role, environment(self.settings), self.directory / f"{role}{number}.log")
 
 
-def environment(settings: Settings, directory: Path) -> dict[str, str]:
-    """What a process of this platform sees: its settings, and of ours only what it takes to run. Compiled code is shared by all lives."""
+def environment(settings: Settings) -> dict[str, str]:
+    """What a process of this platform sees: its settings, and of our environment only what it takes to run."""
     ours = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     theirs = {name.upper(): str(value) for name, value in settings.model_dump(exclude_unset=True).items() if value is not None}
-    compiled = os.environ.get("SOMA_TEST_RUN", str(directory))
-    return {**ours, **theirs, "PYTHONUNBUFFERED": "1", "PYTHONPYCACHEPREFIX": f"{compiled}/compiled"}
+    return {**ours, **theirs, "PYTHONUNBUFFERED": "1"}
 
 
-async def until(true: Any, what: str, seconds: float = READY_SECONDS) -> None:
+async def until(true: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
     """Wait for what other processes bring about. Raises AssertionError."""
     deadline = time.monotonic() + seconds
     while not true():

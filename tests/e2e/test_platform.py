@@ -1,0 +1,122 @@
+"""The whole platform through its door: what a caller, an operator and a downstream team see."""
+
+import json
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from tests.e2e.collector import Collector
+from tests.e2e.conftest import Platform
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def until(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def client(platform: Platform) -> httpx.Client:
+    return httpx.Client(base_url=platform.url, timeout=40)
+
+
+def test_a_conversation_and_every_view_of_it(client: httpx.Client, platform: Platform, tmp_path: Path) -> None:
+    # given a session with a first answer, and a second message
+    created = client.post("/v1/sessions", json={"model": "echo", "input": "hello", "metadata": {"team": "a"}})
+    assert created.status_code == 201
+    session = created.json()
+    again = client.post(f"/v1/sessions/{session['id']}/messages", json={"input": "again"})
+    assert [m["content"] for m in again.json()["messages"]] == ["hello", "echo: hello", "again", "echo: again"]
+    # then a GET that waits for that position shows the same
+    read = client.get(f"/v1/sessions/{session['id']}", params={"position": again.json()["position"]}).json()
+    assert read == again.json()
+    # and an earlier moment shows what was then
+    assert len(client.get(f"/v1/sessions/{session['id']}", params={"as_of": 3}).json()["messages"]) == 1
+    # and the log tells the same story to an operator
+    shown = platform.soma("show", session["id"], "--json")
+    types = [json.loads(line)["event"]["body"]["type"] for line in shown.stdout.splitlines()]
+    turn = ["MessagePosted", "ReplyRequested", "ReplyRecorded"]
+    assert types == ["SessionStarted", *turn, *turn]
+    assert "echo: again" in platform.soma("show", session["id"]).stdout
+    early = platform.soma("show", session["id"], "--json", "--as-of", "4").stdout.splitlines()
+    assert len(early) == 4
+    # and to an analyst
+    parquet = tmp_path / "session.parquet"
+    assert platform.soma("export", str(parquet), "--session", session["id"]).returncode == 0
+    assert pq.read_table(parquet).column("type").to_pylist() == types
+
+
+def test_events_are_filtered_and_a_wrong_place_is_wrong_use(client: httpx.Client, platform: Platform) -> None:
+    session = client.post("/v1/sessions", json={"model": "echo"}).json()["id"]
+    found = platform.soma("events", "--session", session, "--type", "SessionStarted", "--json")
+    assert [json.loads(line)["event"]["meta"]["aggregate_id"] for line in found.stdout.splitlines()] == [session]
+    assert platform.soma("events", "--session", session, "--type", "SessionClosed", "--json").stdout == ""
+    assert platform.soma("events", "--from", "nonsense").returncode == 2
+    assert platform.soma("show", str(uuid.uuid4())).returncode == 1
+
+
+def test_one_trace_leads_from_the_request_to_the_row(client: httpx.Client, collector: Collector) -> None:
+    # given a caller with a trace of its own
+    trace_id, parent = uuid.uuid4().hex, "00f067aa0ba902b7"
+    headers = {"traceparent": f"00-{trace_id}-{parent}-01"}
+    assert client.post("/v1/sessions", json={"model": "echo", "input": "trace me"}, headers=headers).status_code == 201
+    # then gateway, worker, model call and projector have their spans in it
+    wanted = {("soma-worker", "decide session"), ("soma-worker", "model call")}
+    until(lambda: wanted <= {(s.service, s.name) for s in collector.spans(trace_id)})
+    until(lambda: {"soma-gateway", "soma-worker", "soma-projector"} <= {s.service for s in collector.spans(trace_id)})
+    # and each span hangs on another one of the trace, or on the caller's
+    spans = collector.spans(trace_id)
+    assert {s.parent_id for s in spans} <= {s.span_id for s in spans} | {parent}
+
+
+def test_the_read_model_and_the_chain_are_proved(client: httpx.Client, platform: Platform) -> None:
+    client.post("/v1/sessions", json={"model": "echo", "input": "prove me"})
+    verified = platform.soma("verify")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    proved = platform.soma("verify", "--chain")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    rebuilt = platform.soma("rebuild")
+    assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
+    assert platform.soma("verify").returncode == 0
+
+
+def test_processes_that_are_killed_come_back_and_the_caller_goes_on(client: httpx.Client, platform: Platform) -> None:
+    session = client.post("/v1/sessions", json={"model": "echo", "input": "before"}).json()
+    # when worker, projector and gateway are killed
+    for name in ("worker", "projector", "gateway"):
+        os.kill(_child(platform, name), signal.SIGKILL)
+    until(lambda: _healthy(platform), 90)
+    # then the conversation goes on where it was
+    after = client.post(f"/v1/sessions/{session['id']}/messages", json={"input": "after"})
+    assert after.status_code == 201 or after.status_code == 200, after.text
+    assert [m["content"] for m in after.json()["messages"]] == ["before", "echo: before", "after", "echo: after"]
+
+
+def _healthy(platform: Platform) -> bool:
+    try:
+        return httpx.get(f"{platform.url}/health", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _child(platform: Platform, name: str) -> int:
+    """The process id of a part of this platform, and of no other."""
+    for line in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = line.read_text().rpartition(")")[2].split()
+            command = (line.parent / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(fields[1]) == platform.process.pid and name.encode() in command:
+            return int(line.parent.name)
+    raise AssertionError(f"{name} does not run")
