@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -82,9 +83,9 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         link = Link(AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES))
         stack.push_async_callback(link.close)
         consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False)
-        stack.push_async_callback(consumer.stop)
         recent, layout = Recent(), Layout(COMMANDS, settle)
         tail = Tail(consumer, link, records, queries, layout, recent)
+        stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
         parts = Parts(
             settings=settings,
@@ -130,12 +131,15 @@ def run(settings: Settings) -> None:
         raise SystemExit(2)
     failed = False
 
-    def stop() -> None:
+    def fail() -> None:
         nonlocal failed
         failed = server.should_exit = True
 
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
     config = uvicorn.Config(
-        create_app(settings, stop),
+        create_app(settings, fail),
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
@@ -143,11 +147,14 @@ def run(settings: Settings) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)  # uvicorn raises what it was stopped by again at its end: that is a clean stop here
     server.run()
     if failed or not server.started:
         raise SystemExit(1)

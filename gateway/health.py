@@ -4,13 +4,10 @@ import asyncio
 import time
 from typing import Any, NamedTuple
 
-import httpx
-from confluent_kafka.schema_registry.error import SchemaRegistryError
-
 from gateway.link import Link
 from gateway.tail import Tail
 from projections.queries import Queries, ReadModelDown
-from schemas.registry import Registry
+from schemas.registry import Registry, RegistryDown
 
 ASK_SECONDS = 2.0
 FRESH_SECONDS = 1.0
@@ -66,8 +63,8 @@ class Health:
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 await asyncio.shield(self._asking)
-        except (httpx.TransportError, SchemaRegistryError, TimeoutError) as error:
-            return Part("degraded", f"does not answer; what runs goes on without it ({type(error).__name__})")
+        except (RegistryDown, TimeoutError):
+            return Part("degraded", "does not answer; what runs goes on without it")
         return Part("ok", "answers")
 
     async def _read_model(self) -> tuple[Part, Part]:

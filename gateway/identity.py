@@ -4,7 +4,7 @@ import random
 import secrets
 import uuid
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from gateway.layout import Layout
 from gateway.problems import Malformed, NotFound, NothingSent
@@ -24,6 +24,15 @@ class Home(NamedTuple):
 
     id: str
     partition: int
+
+    @classmethod
+    def parse(cls, session_id: str) -> Self:
+        """Raises NotFound."""
+        try:
+            id = str(uuid.UUID(session_id))
+        except ValueError:
+            raise NotFound(f"There is no session {session_id[:100]!r}: an id is a UUID.") from None
+        return cls(id, partition_of(id))
 
 
 class Identity:
@@ -45,13 +54,19 @@ class Identity:
     async def session(self, tenant: str, key: str) -> Home:
         """The session that this key starts, or has started. Raises NothingSent, Malformed."""
         if key.startswith(GIVEN):
-            return self.home(_given(key))
+            return self._given(key)
         now = datetime.now(UTC)
         for former in self._layout.former(now):
             id = keyed_id(tenant, START, key, former)
             if await self._started(id, tenant):
                 return self.home(id)
         return self.home(keyed_id(tenant, START, key, self._layout.in_force(now) or self._tail.usable or 1))
+
+    def _given(self, key: str) -> Home:
+        try:
+            return self.home(key.removeprefix(GIVEN))
+        except NotFound:
+            raise Malformed(f"A key that begins with {GIVEN!r} is one that a gateway gave, and goes on with a session's id.") from None
 
     async def _started(self, id: str, tenant: str) -> bool:
         """Whether the session is known; asked of a read model that holds all that this gateway has read."""
@@ -70,25 +85,15 @@ class Identity:
         )
 
     def home(self, session_id: str) -> Home:
-        """Where the session that a caller named is. Raises NotFound, or NothingSent where a new partition is not read here yet."""
-        try:
-            id = str(uuid.UUID(session_id))
-        except ValueError:
-            raise NotFound(f"There is no session {session_id[:100]!r}: an id is a UUID.") from None
-        if (partition := partition_of(id)) < self._tail.usable:
-            return Home(id, partition)
-        if partition < self._layout.largest or not self._tail.usable:
-            raise NothingSent(f"This gateway does not read partition {partition} yet: nothing was sent.")
+        """The session that a caller named, in a partition that is read here. Raises NotFound; NothingSent where it is not read yet."""
+        home = Home.parse(session_id)
+        if home.partition < self._tail.usable:
+            return home
+        if home.partition < self._layout.largest or not self._tail.usable:
+            raise NothingSent(f"This gateway does not read partition {home.partition} yet: nothing was sent.")
         raise NotFound(f"There is no session {session_id}.")
 
 
 def command_id(tenant: str, route: str, key: str) -> str:
     """The id of a command, the same for the same key. Its partition means nothing: a command lies where its session does."""
     return keyed_id(tenant, f"command {route}", key, 1)
-
-
-def _given(key: str) -> str:
-    try:
-        return str(uuid.UUID(key.removeprefix(GIVEN)))
-    except ValueError:
-        raise Malformed(f"An Idempotency-Key that begins with {GIVEN!r} is one that a gateway gave: the id of a session follows.") from None

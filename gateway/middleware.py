@@ -1,12 +1,18 @@
 """What happens to every request: its body is bounded, and its time is counted."""
 
+import asyncio
 import time
+from contextlib import suppress
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problems import TooLarge
 from ops import metrics
+
+DRAIN_BYTES = 8 << 20
+DRAIN_SECONDS = 2.0
 
 
 class BodyLimit:
@@ -19,7 +25,10 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        if _declared(scope) > self._limit:
+        headers = Headers(scope=scope)
+        if _declared(headers) > self._limit:
+            if "expect" not in headers:  # one who asks first has not sent it yet
+                await _drain(receive)
             return await TooLarge(self._detail, {"Connection": "close"}).response()(scope, receive, send)
         taken = 0
 
@@ -28,6 +37,7 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self._limit:
+                await _drain(receive)
                 raise HTTPException(413, self._detail)  # the one kind of error that the framework hands on while it reads a body
             return message
 
@@ -68,6 +78,16 @@ def _template(scope: Scope) -> str:
     return f"{prefix}{route}"
 
 
-def _declared(scope: Scope) -> int:
-    text = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(text) if text.isdigit() else 0
+def _declared(headers: Headers) -> int:
+    text = headers.get("content-length", "")
+    return int(text) if text.isdecimal() else 0
+
+
+async def _drain(receive: Receive) -> None:
+    """Take what is still coming, within bounds: a connection that is closed under a sender loses the answer too."""
+    taken, more = 0, True
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while more and taken < DRAIN_BYTES:
+                message = await receive()
+                taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)

@@ -1,5 +1,6 @@
 """The API's description (OpenAPI 3.1): what FastAPI cannot know of it."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -57,6 +58,30 @@ def complete(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         document = describe()
         document["components"]["schemas"]["Problem"] = PROBLEM
+        _unpack(document["paths"])
+        for body in _bodies(document):
+            body["example"] = _example(document, body["schema"])
         return document
 
     app.openapi = described  # type: ignore[method-assign]
+
+
+def _bodies(document: dict[str, Any]) -> list[dict[str, Any]]:
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    return [operation["requestBody"]["content"]["application/json"] for operation in operations if "requestBody" in operation]
+
+
+def _example(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """A body made of the examples of its fields."""
+    name = schema.get("$ref") or next(branch["$ref"] for branch in schema["anyOf"] if "$ref" in branch)
+    fields = document["components"]["schemas"][name.rpartition("/")[2]].get("properties", {})
+    return {field: about["examples"][0] for field, about in fields.items()}
+
+
+def _unpack(node: Any) -> None:
+    """Put examples that are JSON as text in their place as JSON."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if key == "example" and isinstance(value, str) and value.startswith("{"):
+            node[key] = json.loads(value)
+        elif isinstance(value, dict | list):
+            _unpack(value)

@@ -5,12 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from fastapi.responses import PlainTextResponse
 
-from gateway.problems import NotFound, kinds
+from gateway.problems import Busy, Invalid, NotFound, kinds
+from gateway.v1.responses import Responses, bad
 
 router = APIRouter(tags=["problems"])
 
 
-@router.get("/problems/{code}", summary="Explain a problem", response_class=PlainTextResponse)
+EXAMPLE = f"{Busy.title} (HTTP {Busy.status}, {Busy.code})\n\n{Busy.advice}\n"
+RESPONSES: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}}}}
+
+
+@router.get("/problems/{code}", summary="Explain a problem", response_class=PlainTextResponse, responses=RESPONSES | bad(NotFound, Invalid))
 async def problem(code: Annotated[str, Path(description="The `code` of a problem document.", examples=["busy"])]) -> PlainTextResponse:
     """What a kind of problem means, and what to do about it."""
     for kind in kinds():

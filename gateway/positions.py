@@ -7,8 +7,8 @@ from typing import NamedTuple, Self
 from gateway.problems import Malformed
 from schemas.ids import MAX_PARTITIONS
 
-_POSITION = re.compile(r"(\d{1,4}):(\d{1,18})")
-_PLACE = re.compile(r"e(\d{1,4})-(\d{1,18})")
+_POSITION = re.compile(r"([0-9]{1,4}):([0-9]{1,18})")
+_PLACE = re.compile(r"e([0-9]{1,4})-([0-9]{1,18})")
 
 
 class Position(NamedTuple):
@@ -47,7 +47,7 @@ Moment = int | Position | datetime
 
 def moment(text: str) -> Moment:
     """What `as_of` names: `12` a version, `0:42` a position, `2026-01-31T12:00:00Z` a time. Raises Malformed."""
-    if re.fullmatch(r"\d{1,18}", text):
+    if re.fullmatch(r"[0-9]{1,18}", text):
         return int(text)
     if _POSITION.fullmatch(text):
         return Position.parse(text)

@@ -1,29 +1,29 @@
 """What can go wrong for a caller, drawn once. Each is answered as a problem document (RFC 9457) that says what to do next.
 
-    Problem
-    ├── Malformed             400  bytes, a position or a cursor that cannot be read
-    ├── NotFound              404  no such session, model or route; no such past of a session
-    ├── MethodNotAllowed      405
-    ├── Conflict                   refused by the session, whose state is in the document:
-    │   ├── Busy              409  the model has not answered yet
-    │   ├── Ended             409  the session is over
-    │   ├── Full              409  no room for another message
-    │   ├── Exists            409  the id is taken
-    │   ├── VersionConflict   409  it is not at the version of If-Match
-    │   └── Declined          409  any other refusal
-    ├── TooLarge              413  the body, or what it leads to
-    ├── NotJson               415
-    ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
-    ├── UnknownModel          422
-    ├── KeyReused             422  the Idempotency-Key was used with another body
-    ├── TooMany               429  too much at once in this gateway
-    ├── TooManyCommands       429  too many commands for one session
-    ├── Internal              500  a defect here
-    └── Unavailable
-        ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
-        ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
-        ├── ReadModelDown     503  reads have to wait, writes go on
-        └── NotYet            503  the read model has not come as far as asked
+Problem
+├── Malformed             400  bytes, a position or a cursor that cannot be read
+├── NotFound              404  no such session, model or route; no such past of a session
+├── MethodNotAllowed      405
+├── Conflict                   refused by the session, whose state is in the document:
+│   ├── Busy              409  the model has not answered yet
+│   ├── Ended             409  the session is over
+│   ├── Full              409  no room for another message
+│   ├── Exists            409  the id is taken
+│   ├── VersionConflict   409  it is not at the version of If-Match
+│   └── Declined          409  any other refusal
+├── TooLarge              413  the body, or what it leads to
+├── NotJson               415
+├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
+├── UnknownModel          422
+├── KeyReused             422  the Idempotency-Key was used with another body
+├── TooMany               429  too much at once in this gateway
+├── TooManyCommands       429  too many commands for one session
+├── Internal              500  a defect here
+└── Unavailable
+    ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
+    ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
+    ├── ReadModelDown     503  reads have to wait, writes go on
+    └── NotYet            503  the read model has not come as far as asked
 """
 
 from collections.abc import Iterator, Mapping

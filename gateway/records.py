@@ -5,15 +5,13 @@ import logging
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import httpx
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway.layout import LAYOUT
 from gateway.problems import NothingSent
 from projections.reading import EVENTS
 from schemas.codec import Codec, headers
-from schemas.registry import Registry
+from schemas.registry import Registry, RegistryDown
 from schemas.types.common import LayoutChanged
 from schemas.types.session import OutputDelta, SessionCommand, SessionEvent
 
@@ -36,7 +34,7 @@ class Records:
     async def load(self) -> None:
         """Fetch the schemas, waiting for the registry. Raises NotRegistered."""
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type((httpx.TransportError, SchemaRegistryError)),
+            retry=retry_if_exception_type(RegistryDown),
             wait=wait_exponential_jitter(multiplier=0.2, max=5),
             before_sleep=before_sleep_log(log, logging.WARNING),
         )

@@ -1,8 +1,10 @@
 """A session's events as they happen (Server-Sent Events, WHATWG HTML §9.2): the history, then what follows, none lost and none repeated."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import anyio
 import msgspec
 from msgspec import Struct
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -24,6 +26,7 @@ STREAMS = 5_000
 HEARTBEAT_SECONDS = 15
 SEND_SECONDS = 30.0
 """A client that takes nothing for so long is let go; it comes back with Last-Event-ID."""
+GRACE_SECONDS = 1.0
 RETRY_MS = 1_000
 """What clients are told to wait before they come back."""
 
@@ -62,14 +65,23 @@ class Streams:
         summary = await self._reader.queries.session(home.id, tenant)
         if summary is None:
             raise NotFound(f"There is no session {home.id}.")
-        stream = self._stream(home, tenant, after)
+        stopping = anyio.Event()
+        stream = self._stream(home, tenant, after, stopping)
         first = await anext(stream, None)  # what prevents a stream is raised before the answer begins
         if first is None:
             return Response(status_code=204)
-        return EventSourceResponse(_resumed(first, stream), ping=HEARTBEAT_SECONDS, send_timeout=SEND_SECONDS, sep="\n")
+        return EventSourceResponse(
+            _resumed(first, stream),
+            ping=HEARTBEAT_SECONDS,
+            send_timeout=SEND_SECONDS,
+            sep="\n",
+            shutdown_event=stopping,
+            shutdown_grace_period=GRACE_SECONDS,
+        )
 
-    async def _stream(self, home: Home, tenant: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    async def _stream(self, home: Home, tenant: str, after: int, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
         """Follow first, then read the history up to where following began, then go on from there."""
+        stop: asyncio.Task[None] | None = None
         self._open += 1
         metrics.streams.set(self._open)
         try:
@@ -85,9 +97,12 @@ class Streams:
                         yield _record(stored.event, stored.place)
                     if isinstance(stored.event.body, ENDED):
                         return
+                stop = asyncio.create_task(_close(follower, stopping))
                 async for event in self._live(follower, tenant, after, writing):
                     yield event
         finally:
+            if stop:
+                stop.cancel()
             self._open -= 1
             metrics.streams.set(self._open)
 
@@ -158,6 +173,12 @@ async def _resumed(first: ServerSentEvent, rest: AsyncIterator[ServerSentEvent])
     yield first
     async for event in rest:
         yield event
+
+
+async def _close(follower: Follower, stopping: anyio.Event) -> None:
+    """A gateway that stops ends its streams, instead of having them cut off."""
+    await stopping.wait()
+    follower.close()
 
 
 def _record(event: SessionEvent, place: Place) -> ServerSentEvent:

@@ -48,7 +48,7 @@ class Taken(NamedTuple):
 
 
 class FellBehind(Exception):
-    """More has happened than this follower took in time: read the history, and follow again."""
+    """More has happened than this follower took in time, or the gateway stops: read the history, and follow again."""
 
 
 class Follower:
@@ -58,21 +58,27 @@ class Follower:
 
     def __init__(self, since: int, written: tuple[bytes, ...]) -> None:
         self.since, self.written = since, written
-        self._queue: asyncio.Queue[Taken | OutputDelta] = asyncio.Queue(QUEUE)
-        self._overflowed = False
+        self._queue: asyncio.Queue[Taken | OutputDelta | None] = asyncio.Queue(QUEUE)
+        self._closed = False
 
-    def put(self, item: Taken | OutputDelta) -> None:
+    def put(self, item: Taken | OutputDelta | None) -> None:
         """Never waits: one who is slow must not hold up the others."""
         try:
             self._queue.put_nowait(item)
         except asyncio.QueueFull:
-            self._overflowed = True
+            self._closed = True
+
+    def close(self) -> None:
+        """Let go of whoever waits."""
+        self._closed = True
+        self.put(None)
 
     async def next(self) -> Taken | OutputDelta:
         """Raises FellBehind."""
-        if self._overflowed:
+        item = None if self._closed else await self._queue.get()
+        if item is None:
             raise FellBehind
-        return await self._queue.get()
+        return item
 
     async def record(self) -> Taken:
         """The next record, whatever is written meanwhile. Raises FellBehind."""
@@ -131,6 +137,10 @@ class Tail:
             for place, records in (await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)).items():
                 await self._take(place, records)
             await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Nothing is lost by whatever goes wrong here. aiokafka raises CancelledError where a fetch waits for a broker that is down."""
+        await asyncio.gather(self._consumer.stop(), return_exceptions=True)
 
     async def _stored(self) -> dict[int, Progress]:
         """Where the read model stands; nothing where it cannot be asked."""

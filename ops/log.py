@@ -100,7 +100,8 @@ class Log:
 
     def _batch(self, consumer: Consumer, topic: str, partition: int, start: int) -> list[Message]:
         first = _answer(lambda: consumer.poll(TIMEOUT))
-        messages: list[Message] = [first, *_answer(lambda: consumer.consume(BATCH, timeout=0))] if first else []
+        # a message whose value is empty is false
+        messages: list[Message] = [] if first is None else [first, *_answer(lambda: consumer.consume(BATCH, timeout=0))]
         if not messages:
             raise LogUnavailable(f"{topic}/{partition} gave nothing from offset {start} within {TIMEOUT:.0f} s: is Kafka up?")
         for message in messages:

@@ -25,6 +25,7 @@ effects = Gauge("soma_effects_outstanding", "Model calls that states wait for, i
 model_seconds = Histogram("soma_model_seconds", "Model calls from start to end", ["model", "outcome"], buckets=SECONDS)
 
 # Projector
+projector_moved = Counter("soma_projector_moved_total", "Transactions given up because another projector or a rebuild was ahead")
 projected = Counter("soma_projected_total", "Events written to the read model")
 projection_seconds = Histogram("soma_projection_seconds", "From an event's command to its row", buckets=SECONDS)
 

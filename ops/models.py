@@ -35,7 +35,10 @@ ECHO = Model(name="echo", concurrency=10_000, timeout_seconds=30)
 
 
 class ModelsFileError(ValueError):
-    """The file cannot be used; says which file, which entry, and what is wrong."""
+    """The file cannot be used; says which file, which entry, what is wrong, and what to do."""
+
+    def __init__(self, path: Path, wrong: str) -> None:
+        super().__init__(f"SOMA_MODELS_FILE {path} {wrong}\nCorrect it, or unset the variable to have `echo` alone.")
 
 
 def load(path: Path | None) -> dict[str, Model]:
@@ -45,10 +48,10 @@ def load(path: Path | None) -> dict[str, Model]:
     try:
         listed = TypeAdapter(list[Model]).validate_python(yaml.safe_load(path.read_text()))
     except (OSError, yaml.YAMLError) as error:
-        raise ModelsFileError(f"SOMA_MODELS_FILE {path} cannot be read: {error}") from error
+        raise ModelsFileError(path, f"cannot be read: {error}") from error
     except ValidationError as error:
         wrong = [f"  entry {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ModelsFileError("\n".join([f"SOMA_MODELS_FILE {path} is not a list of models:", *wrong])) from None
+        raise ModelsFileError(path, "\n".join(["is not a list of models:", *wrong])) from None
     _check(path, listed)
     return {model.name: model for model in [ECHO, *listed]}
 
@@ -59,4 +62,4 @@ def _check(path: Path, listed: list[Model]) -> None:
     wrong += [f"  {m.name}: base_url is missing" for m in listed if m.base_url is None]
     wrong += [f"  {m.name}: the variable {m.api_key_env} is not set" for m in listed if m.api_key_env and not m.api_key]
     if wrong:
-        raise ModelsFileError("\n".join([f"SOMA_MODELS_FILE {path} cannot be used:", *wrong]))
+        raise ModelsFileError(path, "\n".join(["cannot be used:", *wrong]))

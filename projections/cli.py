@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops import settings as environment
+from ops.settings import Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -16,8 +17,9 @@ def migrate() -> None:
     """Bring the read model's tables up to this release."""
     from projections import database
 
+    settings = environment.load()
     with _explained():
-        database.migrate(database.url(environment.load()))
+        database.migrate(database.url(settings))
     typer.echo("The read model's tables are up to date.")
 
 
@@ -30,8 +32,9 @@ def rebuild(
     from projections.rebuild import Watcher
     from projections.rebuild import rebuild as run
 
+    settings = _settings()
     with _explained(), PartitionProgress("copying") as progress:
-        done = run(environment.load(), Watcher(progress.begin, progress.step, progress.phase), another_log=another_log)
+        done = run(settings, Watcher(progress.begin, progress.step, progress.phase), another_log=another_log)
     speed = round(done.copied / done.copy_seconds) if done.copied else 0
     if as_json:
         typer.echo(json.dumps({**done._asdict(), "events_per_second": speed}))
@@ -54,8 +57,9 @@ def _verify_rows(as_json: bool) -> int:
     from projections.verify import Difference
     from projections.verify import verify as run
 
+    settings = _settings()
     with _explained(), PartitionProgress("comparing") as progress:
-        verified = run(environment.load(), progress.begin, progress.step)
+        verified = run(settings, progress.begin, progress.step)
     differences = [difference for each in verified.values() for difference in each.differences]
     events, sessions = sum(each.events for each in verified.values()), sum(each.sessions for each in verified.values())
     if as_json:
@@ -74,8 +78,9 @@ def _verify_chain(as_json: bool) -> int:
     from projections.progress import PartitionProgress
     from projections.proof import prove as run
 
+    settings = _settings()
     with _explained(), PartitionProgress("walking") as progress:
-        proofs = run(environment.load(), progress.begin, progress.step)
+        proofs = run(settings, progress.begin, progress.step)
     if as_json:
         typer.echo(json.dumps([{"partition": partition, **proof._asdict()} for partition, proof in sorted(proofs.items())]))
     else:
@@ -97,10 +102,22 @@ def _table(columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
+def _settings() -> Settings:
+    """Ends with exit code 2 where an address is missing."""
+    from projections.source import checked
+
+    try:
+        return checked(environment.load())
+    except ValueError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(2) from None
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """What can be helped by whoever typed the command is one line; anything else is a defect and keeps its trace."""
-    from sqlalchemy.exc import OperationalError
+    import psycopg
+    from sqlalchemy.exc import OperationalError, ProgrammingError
 
     from ops.log import LogUnavailable
     from projections.cores import CoreDied
@@ -114,8 +131,11 @@ def _explained() -> Iterator[None]:
     except NotConfigured as error:
         typer.echo(error, err=True)
         raise typer.Exit(2) from None
-    except OperationalError as error:
-        typer.echo(f"PostgreSQL: {error.orig} Check DATABASE_URL.", err=True)
+    except ProgrammingError as error:
+        typer.echo(f"The read model's tables are not those of this release, run `soma migrate`: {error.orig}", err=True)
+        raise typer.Exit(1) from None
+    except (OperationalError, psycopg.OperationalError) as error:
+        typer.echo(f"PostgreSQL: {getattr(error, 'orig', error)} Check DATABASE_URL.", err=True)
         raise typer.Exit(1) from None
     except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NotRegistered) as error:
         typer.echo(error, err=True)

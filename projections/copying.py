@@ -12,9 +12,9 @@ from sqlalchemy.dialects import postgresql
 from ops.settings import Settings
 from projections import database, rows
 from projections.reading import Progress, Reading, fold
-from projections.replay import Replay, Step
 from projections.rows import Row
 from projections.session import Summary
+from projections.source import Source, Step
 from projections.tables import events, positions, sessions
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -30,11 +30,11 @@ class Copy(NamedTuple):
 
 def copy_partition(copy: Copy, partition: int, step: Step) -> Progress:
     """Fill in everything from the partition's beginning to its end. Raises ChainBroken, LogUnavailable, psycopg.Error."""
-    replay, reading = Replay(copy.settings), Reading(partition, Progress())
+    source, reading = Source(copy.settings), Reading(partition, Progress())
     summaries = dict[str, Summary]()
 
     def event_rows() -> Iterator[Row]:
-        for taken in replay.valid(reading, copy.ends[partition], step):
+        for taken in source.valid(reading, copy.ends[partition], step):
             fold(summaries, taken)
             yield rows.event_row(taken)
 

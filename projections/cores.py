@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from projections.replay import Step
+from projections.source import Step
 
 T = TypeVar("T")
 Watch = Callable[[int, int], None]

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -20,7 +18,7 @@ DERIVED = "-csynchronous_commit=off"
 """Rows and position are written together and come from the log: a crash that loses the last commits loses both, and they are read again."""
 
 
-class NotConfigured(RuntimeError):
+class NotConfigured(ValueError):
     """No database is named."""
 
 
@@ -38,7 +36,7 @@ def url(settings: Settings) -> str:
 @contextmanager
 def engine(url: str, schema: str = SERVED, *, options: str = "") -> Iterator[Engine]:
     """A blocking engine whose statements run in `schema`."""
-    engine = create_engine(_driver(url), connect_args=arguments(schema, options), pool_size=1, max_overflow=1)
+    engine = create_engine(_driver(url), connect_args=arguments(schema, options), pool_size=1, max_overflow=1, hide_parameters=True)
     try:
         yield engine
     finally:
@@ -60,7 +58,12 @@ def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = 
     """An engine for the served generation, with at most `pool` connections and bounded statements."""
     limits = f"-cstatement_timeout={statement_seconds * 1000} -cidle_in_transaction_session_timeout=60000 {options}"
     return create_async_engine(
-        _driver(url), connect_args=arguments(SERVED, limits), pool_size=pool, max_overflow=0, pool_timeout=statement_seconds
+        _driver(url),
+        connect_args=arguments(SERVED, limits),
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=statement_seconds,
+        hide_parameters=True,  # what people wrote does not belong into logs
     )
 
 
@@ -71,6 +74,9 @@ def plain(url: str) -> str:
 
 def migrate(url: str, schema: str = SERVED) -> None:
     """Bring a generation's tables up to this release, from nothing if need be. Safe to run several times at once."""
+    from alembic import command  # slow to import, and needed by nobody else
+    from alembic.config import Config
+
     with engine(url, schema) as one, one.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:name)"), {"name": MIGRATING})
         connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{schema}"'))

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from prometheus_client import start_http_server
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
@@ -20,9 +20,10 @@ from ops import failpoints, kafka, metrics, telemetry
 from ops.settings import Settings
 from projections import database, store
 from projections.reading import EVENTS, Progress, Reading, Taken, session_of
+from projections.source import checked
 from schemas.chain import IN_DOUBT, ChainBroken
 from schemas.codec import Codec, Unreadable, trace_of
-from schemas.registry import Registry
+from schemas.registry import NotRegistered, Registry
 from schemas.types.session import SessionEvent
 
 log = logging.getLogger("soma.projector")
@@ -56,11 +57,11 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer, self._engine, self._registry, self._codec = consumer, engine, registry, codec
         self._readings: dict[int, Reading] = {}
         self._unread: set[int] = set()
-        self.moved = 0
-        """How often another projector was ahead."""
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Forget them all. What is being written stays right: a position is moved only from the one that is expected."""
+        for partition in self._readings:
+            metrics.lag.labels("projector", EVENTS, str(partition)).set(0)  # whoever has it now tells
         self._readings.clear()
         self._unread.clear()
 
@@ -150,7 +151,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]
             failpoints.reach("projector.after_commit")
         except store.Moved:
             log.warning("another projector, or a rebuild, moved the read model: going on from where it is now")
-            self.moved += 1
+            metrics.projector_moved.inc()
             lost = before.keys() & self._readings.keys()
             self._unread |= lost
             self._consumer.pause(*(TopicPartition(EVENTS, partition) for partition in lost))
@@ -193,12 +194,20 @@ async def _until_signal(settings: Settings) -> None:
 
 
 def run(settings: Settings) -> None:
-    """`soma projector`. Ends the process with exit code 1 and one message when it must not go on."""
+    """`soma projector`. Ends the process with one message: exit code 1 when it must not go on, 2 when its settings are incomplete."""
     telemetry.setup("projector", settings)
+    try:
+        checked(settings)
+    except ValueError as error:
+        log.critical("%s", error)
+        raise SystemExit(2) from None
     if settings.projector_metrics_port:
         start_http_server(settings.projector_metrics_port, "127.0.0.1")
     try:
         asyncio.run(_until_signal(settings))
-    except ChainBroken as error:
+    except (ChainBroken, NotRegistered) as error:
         log.critical("%s", error)
+        raise SystemExit(1) from None
+    except ProgrammingError as error:
+        log.critical("the read model's tables are not those of this release, run `soma migrate`: %s", error.orig)
         raise SystemExit(1) from None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ops.settings import Settings
 from projections.cores import Watch, over_partitions
 from projections.reading import EVENTS
-from projections.replay import STEP, Replay, Step
+from projections.source import STEP, Source, Step
 from schemas.chain import ChainBroken, Head, digest
 from schemas.types.common import Digest
 from schemas.types.session import SessionEvent
@@ -27,7 +27,7 @@ class Proof(NamedTuple):
 
 def prove(settings: Settings, begin: Callable[[dict[int, int]], None], watch: Watch) -> dict[int, Proof]:
     """Every partition's proof. Raises LogUnavailable."""
-    sizes = Replay(settings).ends()
+    sizes = Source(settings).ends()
     begin(sizes)
     return over_partitions(prove_partition, (settings, sizes), sizes, watch)
 
@@ -35,12 +35,12 @@ def prove(settings: Settings, begin: Callable[[dict[int, int]], None], watch: Wa
 def prove_partition(argument: tuple[Settings, dict[int, int]], partition: int, step: Step) -> Proof:
     """One partition, up to the end that was named."""
     settings, ends = argument
-    replay, walk = Replay(settings), Walk()
+    source, walk = Source(settings), Walk()
     count, broken = 0, None
-    for count, (offset, value) in enumerate(replay.log.values(EVENTS, partition, 0, ends[partition]), 1):
+    for count, (offset, value) in enumerate(source.log.values(EVENTS, partition, 0, ends[partition]), 1):
         if count % STEP == 0:
             step(STEP)
-        if broken := walk.take(offset, value, replay.decode(value)):
+        if broken := walk.take(offset, value, source.decode(value)):
             break
     step(count % STEP)
     return Proof(walk.head.sequence, walk.void, broken or walk.unfinished())
@@ -69,8 +69,8 @@ class Walk:
                 self._siblings.clear()
                 self._orphan = None
                 return None
-            if self._orphan is None and self._is_orphan(event):
-                self._orphan = offset
+            if self._orphan in (None, offset - 1) and self._is_orphan(event):
+                self._orphan = offset  # where what a record says of its predecessor was altered, that record and the next are orphans
         self._siblings.add(digest(value))
         self._note(offset)
         return None
@@ -78,9 +78,10 @@ class Walk:
     def unfinished(self) -> str | None:
         """What the records behind the last valid one say, if nothing more comes."""
         if self._orphan is not None:
+            last = self._orphan == self.head.next_offset - 1  # with nothing built upon it, it may be the altered one itself
             return (
-                f"altered at or before offset {self._orphan - 1}: offset {self._orphan} continues a record that is not in the log, "
-                f"and nothing continues sequence {self.head.sequence}, the last valid one"
+                f"altered at or before offset {self._orphan if last else self._orphan - 1}: offset {self._orphan} continues a record "
+                f"that is not in the log, and nothing continues sequence {self.head.sequence}, the last valid one"
             )
         if self.head.doubt is not None:
             return f"offset {self.head.doubt} cannot be read, and nothing continues sequence {self.head.sequence} without it"

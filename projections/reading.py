@@ -1,17 +1,16 @@
 """Reads one events partition in order: what is valid, and how far a reader may say it has come."""
 
-import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from projections.session import Summary, summarize
 from schemas.chain import ChainBroken, Head
-from schemas.ids import MAX_PARTITIONS
+from schemas.ids import partition_of
 from schemas.types.session import SessionEvent
 
 EVENTS = "soma.session.events"
-_CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Progress(Struct, frozen=True):
@@ -72,4 +71,12 @@ def fold(summaries: dict[str, Summary], taken: Taken) -> None:
 def session_of(event: SessionEvent, partition: int) -> str | None:
     """The session that a record of this partition belongs to (rule 3). None for a record of no session and for a misrouted command's."""
     id = event.meta.aggregate_id
-    return id if _CANONICAL.fullmatch(id) and int(id[-3:], 16) % MAX_PARTITIONS == partition else None
+    return id if _home(id) == partition else None
+
+
+@lru_cache(10_000)
+def _home(id: str) -> int | None:
+    try:
+        return partition_of(id)
+    except ValueError:
+        return None

@@ -21,7 +21,7 @@ from projections.copying import Copy, copy_partition
 from projections.cores import Watch, over_partitions
 from projections.database import FORMER, NEXT, SERVED
 from projections.reading import Reading
-from projections.replay import Replay
+from projections.source import Source
 from projections.tables import metadata, positions
 
 BATCH = 1_000
@@ -59,9 +59,9 @@ def rebuild(settings: Settings, watcher: Watcher, *, another_log: bool = False) 
     Raises Busy, Behind, ChainBroken, LogUnavailable, CoreDied, and SQLAlchemy's errors; the served generation is then as it was.
     """
     started = time.monotonic()
-    url, replay = database.url(settings), Replay(settings)
+    url, source = database.url(settings), Source(settings)
     with database.engine(url, NEXT, options=database.DERIVED) as engine, database.kept(engine, exclusively=True):
-        ends = replay.ends()
+        ends = source.ends()
         with engine.begin() as connection:
             _compare(_served(connection), ends, another_log)
         _begin(engine, url)
@@ -72,7 +72,7 @@ def rebuild(settings: Settings, watcher: Watcher, *, another_log: bool = False) 
         with engine.begin() as connection:
             _indexes(connection, create=True)
         watcher.phase("catching up")
-        followed = _catch_up(engine, replay) + _swap(engine, replay, another_log)
+        followed = _catch_up(engine, source) + _swap(engine, source, another_log)
         dropped = _drop_former(engine)
     return Rebuilt(sum(ends.values()), copy_seconds, followed, time.monotonic() - started, dropped)
 
@@ -82,7 +82,7 @@ def _served(connection: Connection) -> dict[int, int]:
     if not inspect(connection).has_table("positions", schema=SERVED):
         return {}
     statement = select(positions.c.partition, positions.c.next_offset).execution_options(schema_translate_map={None: SERVED})
-    return dict(connection.execute(statement).tuples().all())
+    return dict(iter(connection.execute(statement)))
 
 
 def _compare(served: dict[int, int], reached: dict[int, int], another_log: bool) -> None:
@@ -113,24 +113,24 @@ def _indexes(connection: Connection, *, create: bool) -> None:
             connection.execute(text(f"ANALYZE {table.name}"))
 
 
-def _catch_up(engine: Engine, replay: Replay) -> int:
+def _catch_up(engine: Engine, source: Source) -> int:
     """Follow the log until little is left of it. How many records that were."""
     followed, count = 0, SMALL + 1
     while count > SMALL:
         with engine.begin() as connection:
-            count = _follow(connection, replay)
+            count = _follow(connection, source)
         followed += count
     return followed
 
 
-def _follow(connection: Connection, replay: Replay) -> int:
+def _follow(connection: Connection, source: Source) -> int:
     """Project what the log holds beyond the generation. How many records that were."""
-    ends = replay.ends()
+    ends = source.ends()
     before = store.load(connection, ends)
     count = 0
     for partition, end in ends.items():
         reading, written = Reading(partition, before[partition]), before[partition]
-        valid = replay.valid(reading, end)
+        valid = source.valid(reading, end)
         while (batch := list(islice(valid, BATCH))) or reading.progress != written:
             store.project(connection, {partition: written}, {partition: reading.progress}, batch)
             written = reading.progress
@@ -138,7 +138,7 @@ def _follow(connection: Connection, replay: Replay) -> int:
     return count
 
 
-def _swap(engine: Engine, replay: Replay, another_log: bool) -> int:
+def _swap(engine: Engine, source: Source, another_log: bool) -> int:
     """Serve the new generation. How many records were taken while nobody projected."""
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
@@ -146,7 +146,7 @@ def _swap(engine: Engine, replay: Replay, another_log: bool) -> int:
         served = _served(connection)
         if served:
             connection.execute(text(f"LOCK TABLE {SERVED}.positions IN EXCLUSIVE MODE"))
-        count = _follow(connection, replay)
+        count = _follow(connection, source)
         reached = store.positions_of(connection)
         _compare(_served(connection), {partition: progress.head.next_offset for partition, progress in reached.items()}, another_log)
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SERVED}"))

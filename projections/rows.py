@@ -1,5 +1,6 @@
 """What the read model's rows hold: one function a table."""
 
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ from projections.session import Summary
 from schemas.chain import Head
 
 Row = dict[str, Any]
+_uuid = lru_cache(10_000)(UUID)
 _decoder = msgspec.msgpack.Decoder(Summary)
 
 
@@ -19,7 +21,7 @@ def event_row(taken: Taken) -> Row:
     return {
         "partition": taken.partition,
         "offset": taken.offset,
-        "session_id": taken.session_id and UUID(taken.session_id),
+        "session_id": taken.session_id and _uuid(taken.session_id),
         "tenant": storable(meta.tenant),
         "version": meta.version,
         "type": type(taken.event.body).__name__,

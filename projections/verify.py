@@ -15,9 +15,9 @@ from ops.settings import Settings
 from projections import database, rows, store
 from projections.cores import Watch, over_partitions
 from projections.reading import Progress, Reading, fold
-from projections.replay import Replay, Step
 from projections.rows import Row
 from projections.session import Summary
+from projections.source import Source, Step
 from projections.tables import events, positions, sessions
 from schemas.chain import digest
 
@@ -66,11 +66,11 @@ def verify(settings: Settings, begin: Callable[[dict[int, int]], None], watch: W
 
 def verify_partition(check: Check, partition: int, step: Step) -> Verified:
     """Compare one partition's rows with its log."""
-    replay, reading = Replay(check.settings), Reading(partition, Progress())
+    source, reading = Source(check.settings), Reading(partition, Progress())
     summaries = dict[str, Summary]()
 
     def event_rows() -> Iterator[Row]:
-        for taken in replay.valid(reading, check.positions[partition].head.next_offset, step):
+        for taken in source.valid(reading, check.positions[partition].head.next_offset, step):
             fold(summaries, taken)
             yield rows.event_row(taken)
 

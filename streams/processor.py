@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from ops import failpoints, metrics
 from ops.log import Record
 from ops.telemetry import span
-from schemas.chain import IN_DOUBT, ChainBroken, Head
+from schemas.chain import IN_DOUBT, ChainBroken
 from schemas.codec import Unreadable, trace_of
 from schemas.types.common import Position, Refused
 from streams.noun import Noun
@@ -45,7 +45,7 @@ class Processor:
         self._due: dict[str, datetime] = {}
         self._sent: set[str] = set()
         self._known_end = 0
-        self._paused = False
+        self._paused = self._begun = False
         self._stepping = asyncio.Lock()
 
     def _begin(self) -> None:
@@ -64,7 +64,7 @@ class Processor:
         self._arrived.set()
 
     async def pause(self) -> None:
-        """Finish the append that runs, then hold still and let go of every delivery."""
+        """Finish the append that runs, or give up resuming; then hold still and let go of every delivery."""
         self._paused = True
         self._room.set()
         async with self._stepping:
@@ -77,6 +77,8 @@ class Processor:
             started = time.perf_counter()
             await self._resume()
             metrics.resume_seconds.observe(time.perf_counter() - started)
+            if self._begun:
+                log.info("%s/%d: resumed in %.1f s", self.noun.events, self.number, time.perf_counter() - started)
         while True:
             await self._arrived.wait()
             async with self._stepping:
@@ -86,6 +88,8 @@ class Processor:
 
     async def tick(self) -> None:
         """Once a second: turn passed deadlines into commands, and write snapshots."""
+        if not self._begun:
+            return
         now = datetime.now(UTC)
         for id in [id for id, due in self._due.items() if due <= now and id not in self._sent]:
             aggregate = self.partition.peek(id)
@@ -98,29 +102,35 @@ class Processor:
 
     async def _resume(self) -> None:
         self.epoch = await asyncio.to_thread(self._services.log.epoch, self.noun.commands)
-        if self.partition.head == Head():
-            await self._begin_again()
-        else:
+        if self._begun:
             await self._fold()
+        else:
+            await self._begin_again()
         self._known_end = (await asyncio.to_thread(self._services.log.bounds, self.noun.commands, self.number))[1]
         self._arrived.set()
 
     async def _begin_again(self) -> None:
         """From the snapshot if it accounts for the whole record, else from the beginning of the log."""
         if await asyncio.to_thread(load, self._services.log, self.noun, self.partition):
+            self.snapshots.changed.clear()
             await self._fold()
-            if not await asyncio.to_thread(self.partition.whole):
+            if not self._paused and not await asyncio.to_thread(self.partition.whole):
                 log.warning("%s/%d: the snapshot does not account for the record: folding all of it", self.noun.events, self.number)
                 self._begin()
         await self._fold()
-        self._watch(self.partition.rows)
+        if not self._paused:
+            self._begun = True
+            self._watch(self.partition.rows)
 
     async def _fold(self) -> None:
         """Take what the events topic holds beyond this partition's head. Raises ChainBroken when its end cannot be read."""
         changed = await asyncio.to_thread(self._fold_blocking)
+        self.snapshots.changed |= changed
+        if self._paused:  # given up, for another worker waits: the next assignment begins again
+            self._begun = False
+            return
         if self.partition.head.doubt is not None:
             raise ChainBroken(f"{self.noun.events}/{self.number}: offset {self.partition.head.doubt} cannot be read. {IN_DOUBT}")
-        self.snapshots.changed |= changed
         self._watch(changed)
 
     def _fold_blocking(self) -> set[str]:
@@ -130,6 +140,8 @@ class Processor:
         if start > end or (start == 0 and low > 0):
             raise ChainBroken(f"{self.noun.events}/{self.number} holds {low} to {end}, but {start} is next: records are gone.")
         for count, record in enumerate(self._services.log.read(self.noun.events, self.number, start, end)):
+            if self._paused:
+                break
             self._fold_one(record)
             if count % SETTLE_EVERY == 0:
                 changed.update(partition.settle())
@@ -170,7 +182,7 @@ class Processor:
     async def _step(self) -> None:
         """One group: decide what waits, append it, and only then let it go."""
         ahead, records, size, count = self.partition.ahead(), list[Outgoing](), 0, 0
-        for record, _ in self._inbox:
+        for record, _ in tuple(self._inbox):  # more may come while one is looked at
             expected = ahead.expected(self.epoch)
             if record.offset > expected or size >= GROUP_BYTES:
                 break

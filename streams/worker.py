@@ -86,8 +86,9 @@ class Worker:
 
     async def revoke(self, partitions: set[int]) -> None:
         """Hold still: each of these may belong to another worker from now on."""
-        for number in partitions & set(self._tasks):
-            await self._processors[number].pause()
+        held = partitions & set(self._tasks)
+        await asyncio.gather(*[self._processors[number].pause() for number in held])
+        for number in held:
             self._tasks.pop(number).cancel()
 
     async def deliver(self, event: EventT[Any]) -> None:
@@ -104,9 +105,11 @@ class Worker:
 
     async def tick(self) -> None:
         """Deadlines and snapshots. What Kafka does not take now is said again a second later."""
-        for number in list(self._tasks):
+        for number, processor in list(self._processors.items()):
+            if number not in self._tasks:  # revoked, perhaps while another one's snapshot was written
+                continue
             try:
-                await self._processors[number].tick()
+                await processor.tick()
             except KafkaError as error:
                 log.warning("partition %d: %r: trying again in a second", number, error)
 

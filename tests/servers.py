@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -81,15 +82,22 @@ async def containers(missing: set[str]) -> AsyncIterator[dict[str, str]]:
         }
 
 
+# What each says once it serves. PostgreSQL's image says it first of a server that is there for its preparations only.
+_READY = {
+    "kafka": "Kafka Server started",
+    "registry": "Listening on",
+    "postgres": "(?s)ready to accept connections.*ready to accept connections",
+}
+
+
 def _container(service: str, inner: int, outer: int, overrides: Mapping[str, str]) -> Any:
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
-    ready = {"kafka": "Kafka Server started", "registry": "Listening on", "postgres": "listening on IPv4 address"}[service]
     described = yaml.safe_load(Path("compose.yaml").read_text())["services"][service]
-    container = DockerContainer(described["image"]).with_bind_ports(inner, ("127.0.0.1", outer))  # type: ignore[arg-type]
-    container.with_envs(**{**described["environment"], **overrides})
-    return container.waiting_for(LogMessageWaitStrategy(ready).with_startup_timeout(120))
+    container = DockerContainer(described["image"]).with_envs(**{**described["environment"], **overrides})
+    container.ports[str(inner)] = ("127.0.0.1", outer)  # type: ignore[assignment] # `with_bind_ports` would bind every interface
+    return container.waiting_for(LogMessageWaitStrategy(re.compile(_READY[service])).with_startup_timeout(120))
 
 
 async def own(run: Path) -> None:

@@ -1,5 +1,6 @@
 """What a request says besides its path and its body."""
 
+import re
 from datetime import datetime
 from typing import Annotated, NamedTuple
 
@@ -25,7 +26,6 @@ class Asked(NamedTuple):
     principal: Principal
     key: str | None
     prefer: Prefer
-    expected_version: int | None
     trace: dict[str, str]
 
 
@@ -57,20 +57,29 @@ async def asked(
             examples=["8e03978e-40d5-43dd-bc93-6894a57f9324"],
         ),
     ] = None,
-    if_match: Annotated[
-        str | None, Header(alias="If-Match", description="The ETag of the state that the caller decided upon.", examples=['"4"'])
-    ] = None,
 ) -> Asked:
     """Raises Malformed, NotJson."""
     _check_media_type(request)
-    return Asked(caller, key, prefer.parse(preferences or ()), _version(if_match), _trace(request))
+    return Asked(caller, key, prefer.parse(preferences or ()), _trace(request))
+
+
+async def expected(
+    if_match: Annotated[
+        str | None, Header(alias="If-Match", description="The ETag of the state that the caller decided upon.", examples=['"4"'])
+    ] = None,
+) -> int | None:
+    """RFC 9110 §13.1.1: `*` holds for whatever there is. Raises Malformed."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = re.fullmatch(r'(?:W/)?"([0-9]{1,18})"', if_match.strip())
+    if match is None:
+        raise Malformed(f"If-Match: {if_match[:100]!r} is no ETag of a session: send the one that you were given, or *.")
+    return int(match[1])
 
 
 async def freshness(
     preferences: PreferHeader = None,
-    position: Annotated[
-        str | None, Query(description="Wait until the command at this position is applied.", examples=["0:42"])
-    ] = None,
+    position: Annotated[str | None, Query(description="Wait until the command at this position is applied.", examples=["0:42"])] = None,
     soma_position: Annotated[str | None, Header(alias="Soma-Position", description="The same as the parameter `position`.")] = None,
 ) -> Freshness:
     """Raises Malformed."""
@@ -103,6 +112,7 @@ async def filters(
 
 
 Asking = Annotated[Asked, Depends(asked)]
+Expected = Annotated[int | None, Depends(expected)]
 Fresh = Annotated[Freshness, Depends(freshness)]
 After = Annotated[Place | None, Depends(behind)]
 Wanted = Annotated[Filters, Depends(filters)]
@@ -119,16 +129,6 @@ def _check_media_type(request: Request) -> None:
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     if has_body and media_type != "application/json":
         raise NotJson(f"The body is declared as {media_type or 'nothing'!r}.")
-
-
-def _version(if_match: str | None) -> int | None:
-    """RFC 9110 §13.1.1: `*` holds for whatever there is."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    text = if_match.strip().removeprefix("W/").strip('"')
-    if not text.isdigit() or len(text) > 18:
-        raise Malformed(f"If-Match: {if_match[:100]!r} is no ETag of a session: send the one that you were given, or *.")
-    return int(text)
 
 
 def _trace(request: Request) -> dict[str, str]:

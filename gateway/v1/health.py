@@ -5,20 +5,32 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.parts import Gateway
+from gateway.v1.responses import bad, good
 from gateway.v1.shapes import Alive, Health
 
 router = APIRouter(tags=["health"])
-EXAMPLE = {"description": "Something is not served; `parts` says what.", "model": Health}
+PARTS = {
+    "gateway": {"status": "ok", "detail": "reads 8 partitions"},
+    "kafka": {"status": "ok", "detail": "answers"},
+    "registry": {"status": "ok", "detail": "answers"},
+    "read_model": {"status": "ok", "detail": "answers"},
+    "lag": {"status": "ok", "detail": "0 events behind"},
+}
+DOWN = {"kafka": {"status": "down", "detail": "no broker answers"}}
+RESPONSES = good(200, "Everything is served", {"status": "ok", "parts": PARTS})
+RESPONSES |= good(503, "Something is not served; `parts` says what", {"status": "down", "parts": PARTS | DOWN})
+RESPONSES[503]["model"] = Health
+TEXT = {"text/plain": {"schema": {"type": "string"}, "example": "soma_writes_in_flight 3.0\n"}}
 
 
-@router.get("/health", summary="Readiness", response_model=Health, responses={503: EXAMPLE})
+@router.get("/health", summary="Readiness", response_model=Health, responses=RESPONSES | bad())
 async def health(gateway: Gateway) -> Response:
     """Whether the platform can be used through this gateway, and each part that it needs. 503 when one of them is down."""
     document = await gateway.health.document()
     return Response(msgspec.json.encode(document), 503 if document["status"] == "down" else 200, media_type="application/json")
 
 
-@router.get("/health/live", summary="Liveness", response_model=Alive)
+@router.get("/health/live", summary="Liveness", response_model=Alive, responses=good(200, "It answers", {"status": "ok"}))
 async def live() -> Response:
     """Whether the process answers at all. One that does not should be started anew."""
     return Response(b'{"status":"ok"}', media_type="application/json")
@@ -27,7 +39,7 @@ async def live() -> Response:
 numbers = APIRouter(tags=["health"])
 
 
-@numbers.get("/metrics", summary="Numbers for Prometheus", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@numbers.get("/metrics", summary="Numbers for Prometheus", response_class=Response, responses={200: {"content": TEXT}})
 async def metrics() -> Response:
     """Everything this process counts, in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -4,6 +4,7 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from gateway.parts import Gateway
+from gateway.v1.responses import bad, good
 from gateway.v1.shapes import ModelList
 
 router = APIRouter(tags=["models"])
@@ -26,7 +27,7 @@ EXAMPLE = {
     "/models",
     summary="List the models",
     response_model=ModelList,
-    responses={200: {"content": {"application/json": {"example": EXAMPLE}}}},
+    responses=good(200, "The models", EXAMPLE) | bad(),
 )
 async def models(gateway: Gateway) -> Response:
     """What is configured, and whether it answers (asked at most every ten seconds)."""

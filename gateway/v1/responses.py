@@ -65,10 +65,15 @@ def marks(summary: Summary) -> dict[str, str]:
     return {"ETag": f'"{summary.version}"', "Soma-Position": summary.position}
 
 
+def verbatim(example: Any) -> str:
+    """An example as text, which gateway/openapi.py turns into JSON again: FastAPI would leave its nulls out."""
+    return msgspec.json.encode(example).decode()
+
+
 def good(status: int, about: str, example: Any, headers: Mapping[str, str] | None = None, stream: str | None = None) -> Responses:
     """A good answer, for the API document. `headers`: name → what it says. `stream`: an example of the same as Server-Sent Events."""
     described = {name: {"description": text, "schema": {"type": "string"}} for name, text in (headers or {}).items()}
-    content: dict[str, Any] = {"application/json": {"example": example}}
+    content: dict[str, Any] = {"application/json": {"example": verbatim(example)}}
     if stream:
         content["text/event-stream"] = {"schema": {"type": "string"}, "example": stream}
     return {status: {"description": about, "content": content, "headers": described}}

@@ -1,11 +1,12 @@
 """Sessions: start, talk, end, look, follow."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from gateway.auth import Caller
-from gateway.identity import START
+from gateway.identity import START, Home
 from gateway.parts import Gateway, Parts
 from gateway.positions import Moment, Place, Position, moment
 from gateway.problems import (
@@ -28,7 +29,7 @@ from gateway.problems import (
 )
 from gateway.reader import READ_SECONDS
 from gateway.stream import document as event_document
-from gateway.v1.asking import After, Asked, Asking, Fresh, Freshness, Wanted, digest_of
+from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, Wanted, digest_of
 from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
 from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
 from gateway.writer import Body, Done, Write
@@ -76,6 +77,22 @@ async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
     return await _write(gateway, asked, Write(home, command, START, key, digest_of(body), *_who(gateway, asked)), 201)
 
 
+class Change(NamedTuple):
+    """What a POST to a session that is there already says besides its body."""
+
+    home: Home
+    asked: Asked
+    expected_version: int | None
+
+
+async def change(session_id: Id, gateway: Gateway, asked: Asking, expected: Expected) -> Change:
+    """Raises NotFound."""
+    return Change(gateway.identity.home(session_id), asked, expected)
+
+
+Changing = Annotated[Change, Depends(change)]
+
+
 @router.post(
     "/sessions/{session_id}/messages",
     summary="Post a message",
@@ -84,10 +101,9 @@ async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
     | ACCEPTED_RESPONSE
     | bad(*WRITE, NotFound, Busy, Ended, Full, VersionConflict),
 )
-async def post_message(session_id: Id, body: NewMessage, asked: Asking, gateway: Gateway) -> Response:
+async def post_message(body: NewMessage, change: Changing, gateway: Gateway) -> Response:
     """Say something to the model, and wait for its reply. Where the model fails, the answer is 200 and `error` says why."""
-    write = _to(gateway, asked, session_id, "messages", PostMessage(input=body.input), body)
-    return await _write(gateway, asked, write, 200)
+    return await _change(gateway, change, "messages", PostMessage(input=body.input), body)
 
 
 @router.post(
@@ -98,10 +114,9 @@ async def post_message(session_id: Id, body: NewMessage, asked: Asking, gateway:
     | ACCEPTED_RESPONSE
     | bad(*WRITE, NotFound, Ended, VersionConflict),
 )
-async def cancel(session_id: Id, asked: Asking, gateway: Gateway, body: Cancellation | None = None) -> Response:
+async def cancel(change: Changing, gateway: Gateway, body: Cancellation | None = None) -> Response:
     """End a session whatever it does: a model call that runs is stopped, and its reply is not recorded."""
-    write = _to(gateway, asked, session_id, "cancel", CancelSession(reason=body.reason if body else None), body)
-    return await _write(gateway, asked, write, 200)
+    return await _change(gateway, change, "cancel", CancelSession(reason=body.reason if body else None), body)
 
 
 @router.post(
@@ -112,9 +127,9 @@ async def cancel(session_id: Id, asked: Asking, gateway: Gateway, body: Cancella
     | ACCEPTED_RESPONSE
     | bad(*WRITE, NotFound, Busy, Ended, VersionConflict),
 )
-async def close(session_id: Id, asked: Asking, gateway: Gateway, body: Closing | None = None) -> Response:
+async def close(change: Changing, gateway: Gateway, body: Closing | None = None) -> Response:
     """End a session that is idle."""
-    return await _write(gateway, asked, _to(gateway, asked, session_id, "close", CloseSession(), body), 200)
+    return await _change(gateway, change, "close", CloseSession(), body)
 
 
 @router.get(
@@ -165,7 +180,7 @@ async def read(
     if_none_match: Annotated[str | None, Header(alias="If-None-Match", description="An ETag.")] = None,
 ) -> Response:
     """The session with its messages, now or as it was. With `position` the answer holds at least what that command did."""
-    home = gateway.identity.home(session_id)
+    home = Home.parse(session_id)
     then = moment(as_of) if as_of else None
     await _wait(gateway, fresh, _awaited(then, home.partition))
     if then is None:
@@ -203,12 +218,12 @@ async def events(
     `output.delta` without an id: `{"request", "attempt", "index", "text", "reset"}`, where `reset` begins the text anew.
     A client that comes back with Last-Event-ID misses nothing and gets nothing twice. With `Accept: application/json`: a page.
     """
-    home = gateway.identity.home(session_id)
+    home = Home.parse(session_id)
     behind = _behind(after, home.partition)
     await _wait(gateway, fresh)
     accepted = request.headers.get("accept", "")
     if "application/json" not in accepted or "text/event-stream" in accepted:
-        return await gateway.streams.answer(home, caller.tenant, behind)
+        return await gateway.streams.answer(gateway.identity.home(home.id), caller.tenant, behind)
     if await gateway.reader.queries.session(home.id, caller.tenant) is None:
         raise NotFound(f"There is no session {session_id}.")
     found = await gateway.reader.page(home.id, caller.tenant, behind, limit + 1)
@@ -217,19 +232,15 @@ async def events(
     return json({"events": [event_document(event, place) for place, event in page], "next_after": last and str(last), "more": more})
 
 
-def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str], int | None]:
+def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str]]:
     """The fields of a Write that come from the request alone."""
-    seconds = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
-    return asked.principal.tenant, asked.principal.actor, seconds, asked.trace, asked.expected_version
+    return asked.principal.tenant, asked.principal.actor, asked.prefer.seconds(gateway.settings.gateway_wait_seconds), asked.trace
 
 
-def _to(
-    gateway: Parts, asked: Asked, session_id: str, action: str, command: Body, body: NewMessage | Cancellation | Closing | None
-) -> Write:
-    """A write to a session that is there already."""
-    home = gateway.identity.home(session_id)
-    key = asked.key or gateway.identity.key()
-    return Write(home, command, f"POST /v1/sessions/{home.id}/{action}", key, digest_of(body), *_who(gateway, asked))
+async def _change(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:
+    home, asked, expected = change
+    route, key = f"POST /v1/sessions/{home.id}/{action}", asked.key or gateway.identity.key()
+    return await _write(gateway, asked, Write(home, command, route, key, digest_of(body), *_who(gateway, asked), expected), 200)
 
 
 async def _write(gateway: Parts, asked: Asked, write: Write, status: int) -> Response:

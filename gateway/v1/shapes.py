@@ -16,9 +16,7 @@ def _within_bytes(text: str) -> str:
 
 
 Input = Annotated[str, Field(min_length=1, max_length=INPUT_BYTES), AfterValidator(_within_bytes)]
-Metadata = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
+Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
 
 class Request(BaseModel):

@@ -141,7 +141,8 @@ async def large_log(settings: Settings, env: dict[str, str], cluster: Cluster, c
     used = memory(cluster)
     await worker.destroy()
     again = await _until_it_owns(cluster)
-    return {"sessions": count, "rebuild": rebuilt, "first_fold_s": first, "takeover_s": again, "memory_mib": used, "disk_bytes": disk(settings)}
+    times = {"first_fold_s": first, "takeover_s": again}
+    return {"sessions": count, "rebuild": rebuilt, **times, "memory_mib": used, "disk_bytes": disk(settings)}
 
 
 async def _until_it_owns(cluster: Cluster) -> float:
@@ -168,7 +169,8 @@ def show(result: dict[str, Any]) -> Table:
     aims = {1: "p50 ≤ 12 hops", 50: "≥ 250 sessions/s", 500: "mean < 2 s, no error"}
     for loop in (Loop(**each) for each in result["door"]["loops"]):
         figures = f"{loop.per_second:.0f}/s  mean {loop.mean:.1f}  p50 {loop.p50:.1f}  p99 {loop.p99:.1f} ms  errors {loop.errors}"
-        table.add_row(f"POST to recorded reply, {loop.concurrent} at a time", figures, f"p50 {loop.p50 / hop:.1f}", aims.get(loop.concurrent, ""))
+        what = f"POST to recorded reply, {loop.concurrent} at a time"
+        table.add_row(what, figures, f"p50 {loop.p50 / hop:.1f}", aims.get(loop.concurrent, ""))
     table.add_row("one worker alone, decide and append", f"{result['worker']['per_second']:.0f} commands/s", "", "≥ 4,000")
     if large := result.get("large"):
         table.add_row("rebuild of the read model", f"{large['rebuild']['events_per_second']} events/s", "", "≥ 60,000")

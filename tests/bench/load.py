@@ -67,5 +67,3 @@ async def sessions(url: str, concurrent: int, count: int) -> Loop:
     times.sort()
     p50, p99 = times[len(times) // 2], times[min(len(times) - 1, int(len(times) * 0.99))]
     return Loop(concurrent, count, errors, count / seconds, statistics.mean(times), p50, p99)
-
-

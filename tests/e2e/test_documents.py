@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.conftest import Platform
@@ -31,7 +32,7 @@ def test_programs_run(path: Path, text: str, platform: Platform) -> None:
         "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{platform.environment['SOMA_KAFKA_PORT']}",
         "SCHEMA_REGISTRY_URL": f"http://127.0.0.1:{platform.environment['SOMA_REGISTRY_PORT']}/apis/ccompat/v7",
     }
-    shell("curl -s localhost:8010/v1/sessions -H 'content-type: application/json' -d '{\"model\": \"echo\", \"input\": \"hi\"}'", platform, ROOT)
+    httpx.post(f"{platform.url}/v1/sessions", json={"model": "echo", "input": "hi"}, timeout=30).raise_for_status()
     ran = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, timeout=90, check=False, cwd="/")
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 4, ran.stdout
@@ -46,7 +47,7 @@ def shell(command: str, platform: Platform, directory: Path) -> str:
     """A line of a document is run as a reader would: by a shell, against this platform instead of localhost:8010."""
     line = command.replace("localhost:8010", f"127.0.0.1:{platform.environment['GATEWAY_PORT']}")
     environment = platform.environment | {"PATH": f"{Path(sys.executable).parent}:{platform.environment['PATH']}"}
-    ran = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=90, check=False, cwd=directory)
+    ran = subprocess.run(["/bin/bash", "-c", line], env=environment, capture_output=True, text=True, timeout=90, check=False, cwd=directory)
     return ran.stdout + ran.stderr
 
 

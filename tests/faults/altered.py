@@ -2,11 +2,14 @@
 
 - SOMA_FREEZE_AT=worker.decided:20 stops the process (SIGSTOP) when it comes to that failpoint for the twentieth time.
 - SOMA_DECIDER=contrary makes it a release that decides otherwise: it refuses every second message, and gives models longer.
+- SOMA_SETTLE_SECONDS=2 lets a gateway use new partitions for keyed ids after two seconds.
 """
 
 import os
 import signal
 from datetime import timedelta
+from functools import partial
+from itertools import count
 
 from msgspec.structs import replace
 
@@ -17,7 +20,7 @@ from schemas.types.session import PostMessage, SessionCommand
 
 _decide, _reach = session.decide, failpoints.reach
 _name, _, _times = os.environ.get("SOMA_FREEZE_AT", "").partition(":")
-_left = int(_times or 1)
+_visits, _last = count(1), int(_times or 1)
 
 
 def contrary(state: session.State, command: SessionCommand) -> session.Decision:
@@ -30,11 +33,8 @@ def contrary(state: session.State, command: SessionCommand) -> session.Decision:
 
 def reach(name: str) -> None:
     """As the real one, and stands still at its place."""
-    global _left
-    if name == _name:
-        _left -= 1
-        if _left == 0:
-            os.kill(os.getpid(), signal.SIGSTOP)
+    if name == _name and next(_visits) == _last:
+        os.kill(os.getpid(), signal.SIGSTOP)
     _reach(name)
 
 
@@ -42,6 +42,10 @@ if __name__ == "__main__":
     failpoints.reach = reach
     if os.environ.get("SOMA_DECIDER") == "contrary":
         session.decide = contrary
+    if seconds := os.environ.get("SOMA_SETTLE_SECONDS"):
+        from gateway import app
+
+        app.create_app = partial(app.create_app, settle=timedelta(seconds=int(seconds)))
     from ops.cli import main
 
     main()

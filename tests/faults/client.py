@@ -6,6 +6,7 @@ What they did, and what they were told, is a journal. Everything random comes fr
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,13 +78,31 @@ class Operation:
                 self.settled, self.wrong = True, f"{response.status_code}: {response.text[:300]}"
 
 
+def body_of(operation: Operation, text: str) -> dict[str, Any]:
+    """What is sent for it."""
+    said = f"{operation.mark} {text}"
+    match operation.kind:
+        case "start":
+            return {"model": "echo", "input": said, "metadata": {"mark": operation.mark}}
+        case "messages":
+            return {"input": said}
+        case "cancel":
+            return {"reason": operation.mark}
+        case _:
+            return {}
+
+
 @dataclass(frozen=True)
 class Fault:
-    """What was done, when, and which operations feel it."""
+    """What was done, when, and which operations feel it.
+
+    `answers`: how long after it each partition gave the outcome of an operation that was begun after it.
+    """
 
     name: str
     time: float
     kinds: frozenset[Kind]
+    answers: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,32 +112,37 @@ class Journal:
     seed: str
     operations: list[Operation] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    settled: int = 0
+    loads: int = 0
 
-    def fault(self, name: str, kinds: frozenset[Kind] = WRITES) -> None:
+    def fault(self, name: str, kinds: frozenset[Kind] = WRITES) -> Fault:
         """A fault happens now."""
         self.faults.append(Fault(name, time.monotonic(), kinds))
+        return self.faults[-1]
 
-    def settled(self) -> int:
-        return sum(operation.settled for operation in self.operations)
+    def settle(self, operation: Operation) -> None:
+        """It is over for its caller, with an answer or without."""
+        operation.answered = time.monotonic()
+        self.settled += operation.settled
+        if operation.session and (operation.done or operation.refused):
+            for fault in self.faults:
+                if operation.begun > fault.time and operation.kind in fault.kinds:
+                    fault.answers.setdefault(partition_of(operation.session), operation.answered - fault.time)
 
-    def recoveries(self) -> list[float]:
-        """Of each fault: the time from it to the answer of the first operation begun after it, in the partition where that took longest."""
-        return [max(taken) for fault in self.faults if (taken := self._first_answers(fault).values())]
-
-    def _first_answers(self, fault: Fault) -> dict[int, float]:
-        first: dict[int, float] = {}
-        for operation in self.operations:
-            if operation.settled and operation.session and operation.begun > fault.time and operation.kind in fault.kinds:
-                partition, taken = partition_of(operation.session), operation.answered - fault.time
-                first[partition] = min(taken, first.get(partition, taken))
-        return first
+    def recoveries(self) -> dict[str, list[float]]:
+        """By the name of the fault: the time from it to the first outcome of an operation begun after it, in the slowest partition."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for fault in self.faults:
+            if fault.answers:
+                found[fault.name].append(max(fault.answers.values()))
+        return found
 
 
 class Caller:
     """Opens a session, talks, looks, ends it or leaves it, and begins again: one operation at a time."""
 
     def __init__(self, number: int, http: httpx.AsyncClient, journal: Journal, text: str) -> None:
-        self._name = f"{journal.seed}/{number}"
+        self._name = f"{journal.seed}/{journal.loads}/{number}"
         self._random = random.Random(self._name)
         self._http, self._journal, self._text = http, journal, text
         self._count = 0
@@ -137,17 +161,11 @@ class Caller:
 
     async def write(self, kind: Kind, session: str | None) -> Operation:
         operation = self._begin(kind, session)
-        text = f"{operation.mark} {self._text}"
-        bodies: dict[Kind, dict[str, Any]] = {
-            "start": {"model": "echo", "input": text, "metadata": {"mark": operation.mark}},
-            "messages": {"input": text},
-            "cancel": {"reason": operation.mark},
-            "close": {},
-        }
+        body = body_of(operation, self._text)
         enough = 202 if self._random.random() < 0.1 else 200
         headers = {"Idempotency-Key": operation.key} | ({"Prefer": "respond-async"} if enough == 202 else {})
         path = "/v1/sessions" if session is None else f"/v1/sessions/{session}/{kind}"
-        async for response in self._answers(operation, self._http.build_request("POST", path, json=bodies[kind], headers=headers)):
+        async for response in self._answers(operation, self._http.build_request("POST", path, json=body, headers=headers)):
             operation.take(response, enough)
         return operation
 
@@ -175,7 +193,7 @@ class Caller:
                 continue
             except httpx.TransportError:
                 operation.sent = True
-        operation.answered = time.monotonic()
+        self._journal.settle(operation)
 
     def _begin(self, kind: Kind, session: str | None) -> Operation:
         self._count += 1
@@ -195,6 +213,7 @@ class Load:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Load"]:
         stopped = asyncio.Event()
+        self.journal.loads += 1
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=self._url, timeout=ANSWER_SECONDS, limits=limits) as http, asyncio.TaskGroup() as callers:
             for number in range(self._callers):
@@ -206,5 +225,9 @@ class Load:
 
     async def goes_on(self, operations: int) -> None:
         """Returns when so many more operations are settled."""
-        wanted = self.journal.settled() + operations
-        await until(lambda: self.journal.settled() >= wanted, f"{operations} operations are settled")
+        wanted = self.journal.settled + operations
+        await until(lambda: self.journal.settled >= wanted, f"{operations} operations are settled")
+
+    async def recovers(self, fault: Fault, partitions: int) -> None:
+        """Returns when each partition has answered an operation that was begun after the fault."""
+        await until(lambda: len(fault.answers) == partitions, f"all partitions answer after {fault.name}")

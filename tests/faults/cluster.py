@@ -31,9 +31,10 @@ class Process:
         self._env = env
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self.lives = 0
+        self.lives = self.gave_up = 0
+        """How many lives it had, and how many of them it ended itself."""
         self.endings: list[int] = []
-        """The exit codes of the lives that ended while it was kept."""
+        """The exit codes of the lives that ended since it is kept."""
 
     @property
     def pid(self) -> int:
@@ -78,6 +79,7 @@ class Process:
         for arguments in chain(lives, repeat({})):
             await self.start(**arguments)
             self.endings.append(await self.ended())
+            self.gave_up += self.endings[-1] >= 0
             ended()
 
     async def ended(self) -> int:
@@ -160,6 +162,10 @@ class Cluster:
         await asyncio.gather(*[worker.stop() for worker in self.workers[workers:]])
         await until(lambda: self.owners() == workers, f"{workers} workers own everything")
         await self.healthy()
+
+    def gave_up(self) -> int:
+        """How often a process decided to end and be started anew."""
+        return sum(process.gave_up for process in self.processes)
 
     def owners(self) -> int:
         """How many workers share the partitions, if each partition has one owner; else 0."""

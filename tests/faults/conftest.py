@@ -2,9 +2,8 @@
 
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,29 +18,31 @@ from tests.faults.cluster import Cluster
 from tests.faults.oracle import Record, Report, judge
 
 PARTITIONS = 4
-LINES = pytest.StashKey[list[str]]()
+ROUNDS = int(os.environ.get("SOMA_FAULT_ROUNDS", "10"))
+SEED = os.environ.get("SOMA_FAULT_SEED") or str(random.SystemRandom().randrange(1_000_000))
 
 
 class Trial:
     """A platform, callers, faults at random moments from one seed, and the verdict."""
 
-    def __init__(self, name: str, cluster: Cluster, record: Record, journal: Journal) -> None:
-        self.name, self.cluster, self.record, self.journal = name, cluster, record, journal
+    def __init__(self, name: str, cluster: Cluster, record: Record, journal: Journal, say: Callable[[str, object], None]) -> None:
+        self.name, self.cluster, self.record, self.journal, self.say = name, cluster, record, journal, say
         self.settings = cluster.settings
         self.random = random.Random(journal.seed)
+        self.report: Report | None = None
 
     @asynccontextmanager
-    async def load(self, *, callers: int = 20, text: str = "") -> AsyncIterator[Load]:
-        """Callers, while the block runs; then the log must bear out what they were told."""
-        before = self.record.void
+    async def load(self, *, callers: int = 20, text: str = "", warm: bool = True) -> AsyncIterator[Load]:
+        """Callers, while the block runs, which begins once they are well under way; then the log must bear out what they were told."""
+        void, gave_up = self.record.void, self.cluster.gave_up()
         async with Load(self.cluster.url, self.journal, callers=callers, text=text).running() as load:
-            await load.goes_on(callers)
+            if warm:
+                await load.goes_on(callers)
             yield load
-        self.report = await judge(self.name, self.settings, self.record, self.journal, before)
-        print(self.report.line())
+        self.report = await judge(self.name, self.settings, self.record, self.journal)
+        self.report.void, self.report.gave_up = self.record.void - void, self.cluster.gave_up() - gave_up
+        self.say("faults", self.report.line())
         assert not self.report.wrong(), self.report.line()
-
-    report: Report
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -61,28 +62,32 @@ def record(cluster: Cluster) -> Record:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def trial(request: pytest.FixtureRequest, cluster: Cluster, record: Record) -> AsyncIterator[Trial]:
+async def trial(request: pytest.FixtureRequest, cluster: Cluster, record: Record, record_property: Callable[[str, object], None]) -> Trial:
     """Two workers, a projector and a gateway that are well, and a log that was read to its end."""
     await cluster.settle()
     record.read_on()
-    seed = os.environ.get("SOMA_FAULT_SEED") or f"{random.SystemRandom().randrange(1_000_000)}"
-    trial = Trial(request.node.name, cluster, record, Journal(f"{seed}-{len(record.outcomes)}"))
-    yield trial
-    if hasattr(trial, "report"):
-        request.node.user_properties.append(("faults", trial.report.line()))
+    cluster.trials += 1
+    return Trial(request.node.name, cluster, record, Journal(f"{SEED}.{cluster.trials}"), record_property)
 
 
-def rounds(short: int, long: int = 20) -> Any:
-    """How often a trial does its faults: few times in every run of the tests, SOMA_FAULT_ROUNDS times under `make faults`."""
-    many = int(os.environ.get("SOMA_FAULT_ROUNDS", str(long)))
-    marks = [pytest.mark.faults, pytest.mark.timeout(60 + 60 * many)]
-    return pytest.mark.parametrize("rounds", [pytest.param(short, id="short"), pytest.param(many, id="long", marks=marks)])
+def ends(record: Record, topic: str) -> dict[int, int]:
+    """Where each partition of a topic ends."""
+    return {number: record.log.bounds(topic, number)[1] for number in range(record.log.partitions(topic))}
+
+
+def rounds(short: int, long: int = ROUNDS) -> pytest.MarkDecorator:
+    """How often a trial does its faults: few times in every run of the tests, more often under `make faults`."""
+    marks = [pytest.mark.faults, pytest.mark.timeout(240 + 60 * long)]
+    both: pytest.MarkDecorator = pytest.mark.parametrize(
+        "rounds", [pytest.param(short, id="short"), pytest.param(long, id="long", marks=marks)]
+    )
+    return both
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure shows what the processes said."""
-    report: Any = yield
+    report: pytest.TestReport = yield
     cluster = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and isinstance(cluster, Cluster):
         report.sections += [(f"log of {name}", text) for name, text in cluster.logs().items()]
@@ -92,7 +97,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """What was found, a line a trial."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())]
-    lines = [text for report in reports if report.when == "teardown" or report.when == "call" for name, text in report.user_properties if name == "faults"]
+    lines = [text for report in reports for name, text in report.user_properties if name == "faults"]
     if lines:
         terminalreporter.section("faults")
         for line in lines:

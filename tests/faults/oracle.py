@@ -19,6 +19,7 @@ from projections.reading import EVENTS
 from projections.verify import Check, verify_partition
 from schemas.chain import Head
 from schemas.codec import Unreadable
+from schemas.ids import partition_of
 from schemas.registry import Registry
 from schemas.types.common import CommandsLost, Refused
 from schemas.types.session import (
@@ -50,7 +51,7 @@ class Chain:
     """One partition of the record, read so far."""
 
     number: int
-    head: Head = Head()
+    head: Head = field(default_factory=Head)
     void: int = 0
     open: list[SessionEvent] = field(default_factory=list)
     applied: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -113,6 +114,8 @@ class Record:
         elif not chain.open and meta.index:
             self.torn.append(f"{place}: {meta.command_id} begins with record {meta.index} of {meta.count}")
         chain.open.append(event)
+        if meta.version and partition_of(meta.aggregate_id) != chain.number:
+            self.odd.append(f"{place}: {meta.aggregate_id} does not live here")
         self._hear(event, place)
         if meta.index == meta.count - 1:
             self._outcome(chain, place)
@@ -151,11 +154,12 @@ class Record:
 
 @dataclass
 class Report:
-    """What a trial found. Every list but `differences` names what callers or operators would be wronged by; all have to be empty."""
+    """What a trial found: the lists name what is wrong, and have to be empty. `gave_up`: how often a process ended itself."""
 
     name: str
     journal: Journal
     void: int = 0
+    gave_up: int = 0
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
@@ -170,27 +174,32 @@ class Report:
         return {name: found[:10] for name, found in lists.items() if isinstance(found, list) and found}
 
     def line(self) -> str:
-        """All of it in one line. Recovery: from a fault to the first answer begun after it, in the partition where that took longest."""
+        """All of it in one line. Recovery is what Journal.recoveries says."""
         operations, faults = self.journal.operations, self.journal.faults
         recoveries, delays = self.journal.recoveries(), [each.answered - each.begun for each in operations if each.settled]
+        recovered = "; ".join(
+            f"{name} ×{len(took)} {quantile(took, 0.5):.1f}/{quantile(took, 0.99):.1f} s" for name, took in recoveries.items()
+        )
         return (
             f"{self.name}: seed {self.journal.seed}, {len(operations)} operations, "
             f"{sum(each.acknowledged for each in operations)} writes acknowledged, {sum(not each.settled for each in operations)} unknown, "
-            f"{len(faults)} faults; lost {len(self.lost)}, twice {len(self.twice)}, gaps {len(self.gaps)}, torn {len(self.torn)}, "
+            f"{len(faults)} faults, {self.gave_up} processes gave up; lost {len(self.lost)}, twice {len(self.twice)}, gaps {len(self.gaps)}, torn {len(self.torn)}, "
             f"denied {len(self.denied)}, out of order {len(self.disorder)}, unanswered {len(self.unanswered)}, "
-            f"differences {len(self.differences)}, void {self.void}; recovery p50 {quantile(recoveries, 0.5):.2f} s, "
-            f"p99 {quantile(recoveries, 0.99):.2f} s; longest operation {max(delays, default=0):.2f} s"
+            f"differences {len(self.differences)}, void {self.void}; "
+            f"longest operation {max(delays, default=0):.1f} s; recovery p50/p99: {recovered}"
         )
 
 
-async def judge(name: str, settings: Settings, record: Record, journal: Journal, void_before: int) -> Report:
+async def judge(name: str, settings: Settings, record: Record, journal: Journal) -> Report:
     """The report, once the platform has come to rest."""
     await _at_rest(record)
-    report = Report(name, journal, record.void - void_before)
+    report = Report(name, journal)
     report.gaps, report.torn = record.behind(), record.torn
     report.unanswered = list(record.unanswered)
     report.twice = [f"{id}: {outcomes}" for id, outcomes in record.outcomes.items() if len(outcomes) > 1]
-    report.twice += [f"{c.number}:{offset} is recorded {n} times" for c in record.chains.values() for offset, n in c.applied.items() if n > 1]
+    report.twice += [
+        f"{c.number}:{offset} is recorded {n} times" for c in record.chains.values() for offset, n in c.applied.items() if n > 1
+    ]
     for operation in journal.operations:
         _compare(operation, record, report)
     report.denied += record.odd
@@ -249,8 +258,8 @@ async def _differences(settings: Settings, record: Record) -> list[str]:
 
 def _verify(settings: Settings) -> Iterator[str]:
     """`soma verify`, in this process: the short trials would spend longer on starting a process a core."""
-    with database.engine(database.url(settings)) as engine, engine.connect() as connection:
-        connection = connection.execution_options(isolation_level="REPEATABLE READ")
+    with database.engine(database.url(settings)) as engine, engine.connect() as plain:
+        connection = plain.execution_options(isolation_level="REPEATABLE READ")
         snapshot = str(connection.scalar(text("SELECT pg_export_snapshot()")))
         held = store.positions_of(connection)
         for partition in held:

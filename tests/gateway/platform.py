@@ -157,16 +157,24 @@ class Projecting:
     """A projector that can be stopped."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._task = settings, None
+        self._settings = settings
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task: asyncio.Task[None] | None = asyncio.create_task(projector.serve(self._settings))
+        self._task = asyncio.create_task(projector.serve(self._settings))
 
     async def stop(self) -> None:
         if self._task:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self._task = None
+
+    async def abandon(self) -> None:
+        """Of a projector that had to stop by itself."""
+        if self._task:
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
 
 
 def prepare(settings: Settings) -> None:
@@ -197,3 +205,21 @@ async def _ended(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def until(client: httpx.AsyncClient, part: str, status: str) -> str:
+    """What /health says of the part, once it is so."""
+    async with asyncio.timeout(30):
+        while (found := (await client.get("/health")).json()["parts"][part])["status"] != status:
+            await asyncio.sleep(0.05)
+        return str(found["detail"])
+
+
+async def last_event(platform: Platform, session_id: str) -> tuple[Codec[SessionEvent], SessionEvent]:
+    """The session's newest event, and the codec to write another."""
+    reader = platform.gateway.app.state.parts.reader
+    codec: Codec[SessionEvent] = reader._records._events
+    async with asyncio.timeout(10):
+        while not (page := await reader.page(session_id, "default", -1, 10)):
+            await asyncio.sleep(0.02)
+    return codec, page[-1].event

@@ -5,7 +5,11 @@ import asyncio
 import httpx
 import pytest
 
+from gateway.records import COMMANDS
 from gateway.v1.shapes import Accepted, Session, SessionList
+from ops import kafka
+from ops.log import Log
+from schemas.codec import trace_of
 from tests.gateway.platform import Platform
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -100,7 +104,7 @@ async def test_sessions_are_listed_by_pages_and_filters(client: httpx.AsyncClien
     sessions = [await start(client, metadata={"list": "this", "n": str(n)}) for n in range(5)]
     await asyncio.gather(*(client.get(f"/v1/sessions/{each.id}?position={each.position}") for each in sessions))
     # when
-    seen, query = list[str](), {"metadata": "list=this", "limit": 2}
+    seen, query = list[str](), {"metadata": "list=this", "limit": "2"}
     while True:
         page = SessionList.model_validate_json((await client.get("/v1/sessions", params=query)).content)
         seen += [session.id for session in page.sessions]
@@ -227,3 +231,17 @@ async def test_numbers_are_published_by_route(client: httpx.AsyncClient) -> None
     await start(client)
     text = (await client.get("/metrics")).text
     assert 'soma_http_seconds_count{method="POST",route="/v1/sessions",status="201"}' in text
+
+
+async def test_the_callers_trace_travels_on_in_the_command(platform: Platform) -> None:
+    # given
+    context = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1"}
+    # when
+    answer = await platform.client.post("/v1/sessions", json={"model": "echo"}, headers=context)
+    # then
+    partition, _, offset = answer.json()["position"].partition(":")
+    log = Log(kafka.confluent(platform.settings))
+    records = await asyncio.to_thread(lambda: list(log.read(COMMANDS, int(partition), int(offset), int(offset) + 1)))
+    assert trace_of(records[0].headers)["traceparent"].split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+    kinds = {name: value for name, value in records[0].headers if name.startswith("ce_")}
+    assert (kinds["ce_type"], kinds["ce_source"]) == (b"soma.session.StartSession", b"/local/gateway")

@@ -22,7 +22,7 @@ from jgo.maven import MavenContext
 from ops.embedded import maven, process
 from ops.embedded.directory import claimed
 from ops.embedded.errors import FetchFailed, InUse, PortInUse, ServerFailed
-from ops.embedded.group import running
+from ops.embedded.group import running, together
 from ops.embedded.kafka import Kafka
 from ops.embedded.postgres import Postgres
 from ops.embedded.process import Server, free_port, require_free
@@ -36,7 +36,7 @@ async def test_each_server_still_has_after_a_restart_what_was_put_into_it(tmp_pa
     async with running([kafka, registry, postgres], report=print):
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         admin.create_topics([NewTopic("letters", 3, 1)])["letters"].result(20)
-        number = httpx.post(f"{registry.url}/subjects/letters-value/versions", json=schema).json()["id"]
+        number = httpx.post(f"{registry.url}/subjects/letters-value/versions", json=schema, timeout=60).json()["id"]
         with psycopg.connect(postgres.uri) as connection:
             connection.execute("CREATE TABLE letters AS SELECT 'dear reader' AS text")
 
@@ -45,7 +45,7 @@ async def test_each_server_still_has_after_a_restart_what_was_put_into_it(tmp_pa
         # then
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         assert len(admin.list_topics("letters", timeout=20).topics["letters"].partitions) == 3
-        assert httpx.get(f"{registry.url}/subjects/letters-value/versions/latest").json()["id"] == number
+        assert httpx.get(f"{registry.url}/subjects/letters-value/versions/latest", timeout=60).json()["id"] == number
         with psycopg.connect(postgres.uri) as connection:
             assert connection.execute("SELECT text FROM letters").fetchall() == [("dear reader",)]
     assert (kafka.pid, registry.pid, postgres.pid) == (None, None, None)
@@ -197,6 +197,7 @@ class Fake:
         self._diary.append(f"start {self.name}")
 
     async def stop(self) -> None:
+        await asyncio.sleep(0.01)
         self._diary.append(f"stop {self.name}")
 
     async def failed(self) -> None:
@@ -220,6 +221,26 @@ async def test_where_one_of_a_group_cannot_start_the_others_are_stopped_and_its_
             diary.append("work")
 
     assert diary == ["start log", "stop rows", "stop log"]
+
+
+async def test_work_that_is_cancelled_together_has_ended_in_order_before_anything_else_goes_on() -> None:
+    diary: list[str] = []
+
+    async def platform() -> None:
+        async with running([Fake("log", diary)], report=print):
+            await together(asyncio.Event().wait(), processes())
+
+    async def processes() -> None:
+        async with running([Fake("gateway", diary)], report=print):
+            await asyncio.Event().wait()
+
+    work = asyncio.create_task(platform())
+    while "start gateway" not in diary:
+        await asyncio.sleep(0)
+    work.cancel()
+    await asyncio.wait([work])
+
+    assert diary == ["start log", "start gateway", "stop gateway", "stop log"]
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
 def test_the_platform_answers_survives_the_death_of_its_worker_stops_on_ctrl_c_and_starts_again(platform: Platform, tmp_path: Path) -> None:
     # when it has said so, it is healthy, and says where
     platform.until("Ctrl-C stops it")
-    assert httpx.get(f"{platform.gateway}/health").is_success
+    assert httpx.get(f"{platform.gateway}/health", timeout=30).is_success
     assert f"{platform.gateway}/docs" in platform.said
 
     # when its worker dies, another one is started

@@ -25,3 +25,9 @@ def run(settings: Settings, statement: str) -> None:
     """One statement of SQL in the served generation."""
     with database.engine(database.url(settings)) as engine, engine.begin() as connection:
         connection.execute(text(statement))
+
+
+def generation(settings: Settings) -> int:
+    """Changes when another generation is served."""
+    with database.engine(database.url(settings)) as engine, engine.connect() as connection:
+        return int(connection.scalar(text("SELECT 'sessions'::regclass::oid")) or 0)

@@ -20,7 +20,7 @@ from projections.reading import EVENTS, Progress, Reading, Taken, session_of
 from schemas.chain import ChainBroken, digest
 from schemas.codec import Codec
 from schemas.types.session import PostMessage, SessionEvent
-from tests.history import History, Written, make_history, produce
+from tests.history import BEGIN, History, Written, make_history, produce
 from tests.projections.conftest import SECONDS, codec_of, prepared, projecting
 from tests.projections.models import contents, run
 
@@ -135,6 +135,22 @@ async def test_an_unreadable_record_that_is_in_place_stops_the_projector(platfor
             await projector.serve(platform)
     # And stands before it, for a release that can read it
     assert [row[1] for row in contents(platform)["positions"] if row[0] == 0] == [4]
+
+
+async def test_an_unreadable_record_is_passed_once_it_is_voided(platform: Settings, codec: Codec[SessionEvent]) -> None:
+    # Given garbage at the end, before which the projector stands
+    history = History(codec)
+    history.session()
+    append(platform, [*history.take(), GARBAGE])
+    async with projecting(platform) as applied:
+        assert await applied.event(0, 3, SECONDS)
+        assert not await applied.event(0, 4, timeout=0.5)
+        # When an operator's word takes it out of the chain
+        [word] = history.partition.voided(4, "garbage", "operator", BEGIN)
+        append(platform, [Written(word.key, word.value, word.headers)])
+        # Then it goes on
+        assert await applied.event(0, 5, SECONDS)
+    assert [(row[1], row[2], row[5]) for row in contents(platform)["events"]][-1] == (5, None, "RecordVoided")
 
 
 async def test_records_of_no_session_have_rows_and_change_none(platform: Settings, codec: Codec[SessionEvent]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,14 +10,12 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from commands.session import ModelCall, result_id
 from ops.embedded.process import free_port
 from ops.models import ECHO, Model
 from schemas.types.common import Usage
-from schemas.types.session import OutputDelta, RecordFailure, RecordReply, SessionCommand
-from streams.aggregate import Outline
-from streams.orchestrator import OUTPUT, Orchestrator
-from tests.streams.conftest import Bench, start
+from schemas.types.session import RecordFailure, RecordReply
+from tests.streams.conftest import Bench
+from tests.streams.stage import Stage
 
 
 class Script:
@@ -69,39 +66,6 @@ async def script() -> AsyncIterator[tuple[Script, Model]]:
     scripted.hang.set()
     server.should_exit = True
     await task
-
-
-class Stage:
-    """A session that waits for a model's answer, and the orchestrator that is to get it."""
-
-    def __init__(self, bench: Bench, *models: Model) -> None:
-        self.bench, self.id = bench, bench.new_id()
-        output = bench.services.registry.codec(OUTPUT, OutputDelta)
-        self.orchestrator = Orchestrator({model.name: model for model in models}, output)
-        self.orchestrator.start(bench.services)
-
-    async def begin(self, model: str, seconds: float = 20.0, input: str = "hello") -> ModelCall:
-        await self.bench.send(start(input), self.id)
-        async with self.bench.running() as processor:
-            await self.bench.until(processor, lambda: self.id in self.bench.noted.wanted)
-            self.outline: Outline[Any] = processor.partition.peek(self.id)
-        call = ModelCall(model, 3, datetime.now(UTC) + timedelta(seconds=seconds))
-        self.orchestrator.want(self.bench.home, self.id, call, self.outline, {})
-        return call
-
-    async def outcome(self) -> SessionCommand:
-        """The command that ends the call."""
-        async with asyncio.timeout(20):
-            while len(records := self.bench.commands()) < 2:
-                await asyncio.sleep(0.02)
-        command: SessionCommand = self.bench.services.commands.decode(records[1].value)
-        assert command.meta.id == result_id(self.id, 3)
-        return command
-
-    def deltas(self) -> list[OutputDelta]:
-        services, home = self.bench.services, self.bench.home
-        codec = services.registry.codec(OUTPUT, OutputDelta)
-        return [codec.decode(record.value) for record in services.log.read(OUTPUT, home, 0, services.log.bounds(OUTPUT, home)[1])]
 
 
 async def test_echo_repeats_and_says_what_it_is(bench: Bench) -> None:

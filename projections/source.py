@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 
 from ops import kafka
-from ops.log import Log
+from ops.log import Log, LogUnavailable
 from ops.settings import Settings
+from projections import database
 from projections.reading import EVENTS, Reading, Taken, session_of
 from schemas.codec import Unreadable
 from schemas.registry import Registry
@@ -15,7 +16,15 @@ Step = Callable[[int], None]
 """Told how many more records were read."""
 
 
-class Replay:
+def checked(settings: Settings) -> Settings:
+    """The same. Raises ValueError, which says which, where an address is missing that a reader of the log and its read model need."""
+    kafka.bootstrap(settings)
+    kafka.registry(settings)
+    database.url(settings)
+    return settings
+
+
+class Source:
     """Reads the log that the settings name. Raises NotRegistered."""
 
     def __init__(self, settings: Settings) -> None:
@@ -24,8 +33,10 @@ class Replay:
         self._codec = self._registry.codec(EVENTS, SessionEvent)
 
     def ends(self) -> dict[int, int]:
-        """Of each partition, the offset that its next record will get."""
-        return {partition: self.log.bounds(EVENTS, partition)[1] for partition in range(self.log.partitions(EVENTS))}
+        """Of each partition, the offset that its next record will get. Raises LogUnavailable."""
+        if not (partitions := self.log.partitions(EVENTS)):
+            raise LogUnavailable(f"There is no topic {EVENTS}: check KAFKA_BOOTSTRAP_SERVERS, or run `soma topics apply`.")
+        return {partition: self.log.bounds(EVENTS, partition)[1] for partition in range(partitions)}
 
     def decode(self, value: bytes) -> SessionEvent | None:
         """The event, or None where the bytes cannot be read."""
