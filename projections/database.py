@@ -51,7 +51,10 @@ def kept(engine: Engine, *, exclusively: bool) -> Iterator[None]:
         if not connection.scalar(text(f"SELECT {take}(:name)"), {"name": GENERATIONS}):
             raise Busy("A `soma rebuild` or `soma verify` works on this read model: wait for it.")
         connection.commit()
-        yield
+        try:
+            yield
+        finally:  # said outright: a session's end reaches its locks only some time after its client has gone
+            connection.execute(text("SELECT pg_advisory_unlock_all()"))
 
 
 def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = "") -> AsyncEngine:

@@ -180,10 +180,11 @@ class Report:
         recovered = "; ".join(
             f"{name} ×{len(took)} {quantile(took, 0.5):.1f}/{quantile(took, 0.99):.1f} s" for name, took in recoveries.items()
         )
+        acknowledged, unknown = sum(each.acknowledged for each in operations), sum(not each.settled for each in operations)
         return (
-            f"{self.name}: seed {self.journal.seed}, {len(operations)} operations, "
-            f"{sum(each.acknowledged for each in operations)} writes acknowledged, {sum(not each.settled for each in operations)} unknown, "
-            f"{len(faults)} faults, {self.gave_up} processes gave up; lost {len(self.lost)}, twice {len(self.twice)}, gaps {len(self.gaps)}, torn {len(self.torn)}, "
+            f"{self.name}: seed {self.journal.seed}, {len(operations)} operations ({acknowledged} writes acknowledged, {unknown} unknown), "
+            f"{len(faults)} faults, {self.gave_up} processes gave up; "
+            f"lost {len(self.lost)}, twice {len(self.twice)}, gaps {len(self.gaps)}, torn {len(self.torn)}, "
             f"denied {len(self.denied)}, out of order {len(self.disorder)}, unanswered {len(self.unanswered)}, "
             f"differences {len(self.differences)}, void {self.void}; "
             f"longest operation {max(delays, default=0):.1f} s; recovery p50/p99: {recovered}"
