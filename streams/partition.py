@@ -19,8 +19,10 @@ from streams.noun import Noun
 
 RECORD_LIMIT = 900_000
 """Bytes that the records of one command may take: below Kafka's default `max.message.bytes` of 1 MiB, framing included."""
+FIELDS = 64
+"""Bytes of Kafka's own fields in a record, generously."""
 OVERHEAD = 1_024
-"""Bytes of a record besides its key and value, generously: headers, and Kafka's own fields."""
+"""Bytes of a record besides its value where its headers are not made yet, generously."""
 PLATFORM = "platform"
 """Actor of the platform's own commands."""
 
@@ -48,7 +50,7 @@ class Outgoing(Struct, frozen=True):
     @property
     def size(self) -> int:
         """An upper bound of its bytes in a batch."""
-        return len(self.key) + len(self.value) + OVERHEAD
+        return len(self.key) + len(self.value) + sum(len(name) + len(text) + 4 for name, text in self.headers) + FIELDS
 
 
 class Partition:
