@@ -22,6 +22,7 @@ SETTLE_SECONDS = 60.0
 """So long an operation is repeated; then it stays unknown."""
 ANSWER_SECONDS = 10.0
 PAUSE = (0.05, 0.3)
+"""Between tries, and between operations, in seconds: callers who never stop would leave no time for the processes to come back."""
 Kind = Literal["start", "messages", "cancel", "close", "read"]
 WRITES: frozenset[Kind] = frozenset({"start", "messages", "cancel", "close"})
 READS: frozenset[Kind] = frozenset({"read"})
@@ -160,7 +161,7 @@ class Caller:
                 await self.write(self._random.choice(["cancel", "close"]), start.session)
 
     async def write(self, kind: Kind, session: str | None) -> Operation:
-        operation = self._begin(kind, session)
+        operation = await self._begin(kind, session)
         body = body_of(operation, self._text)
         enough = 202 if self._random.random() < 0.1 else 200
         headers = {"Idempotency-Key": operation.key} | ({"Prefer": "respond-async"} if enough == 202 else {})
@@ -171,7 +172,7 @@ class Caller:
 
     async def _read(self, said: list[Operation]) -> None:
         """Read the session, with the position of what was said last: all that was confirmed must be there, in order."""
-        operation = self._begin("read", said[0].session)
+        operation = await self._begin("read", said[0].session)
         position = [each.position for each in said if each.position][-1]
         expected = [each.mark for each in said if each.done]
         request = self._http.build_request("GET", f"/v1/sessions/{operation.session}", headers={"Soma-Position": position})
@@ -195,7 +196,8 @@ class Caller:
                 operation.sent = True
         self._journal.settle(operation)
 
-    def _begin(self, kind: Kind, session: str | None) -> Operation:
+    async def _begin(self, kind: Kind, session: str | None) -> Operation:
+        await asyncio.sleep(self._random.uniform(*PAUSE))
         self._count += 1
         mark = f"{self._name}/{self._count}"
         operation = Operation(kind, mark, f"key-{mark}", session, time.monotonic())
@@ -214,14 +216,14 @@ class Load:
     async def running(self) -> AsyncIterator["Load"]:
         stopped = asyncio.Event()
         self.journal.loads += 1
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self._url, timeout=ANSWER_SECONDS, limits=limits) as http, asyncio.TaskGroup() as callers:
-            for number in range(self._callers):
-                callers.create_task(Caller(number, http, self.journal, self._text).live(stopped))
+        async with httpx.AsyncClient(base_url=self._url, timeout=ANSWER_SECONDS, limits=httpx.Limits(max_connections=None)) as http:
+            callers = [Caller(number, http, self.journal, self._text) for number in range(self._callers)]
+            living = [asyncio.create_task(caller.live(stopped)) for caller in callers]
             try:
                 yield self
             finally:
                 stopped.set()
+                await asyncio.gather(*living)
 
     async def goes_on(self, operations: int) -> None:
         """Returns when so many more operations are settled."""

@@ -19,7 +19,7 @@ from tests.faults.client import body_of
 from tests.faults.cluster import ALTERED, until
 from tests.faults.conftest import PARTITIONS, Trial, ends, rounds
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 POISON = (b"", b"no framing", b"\x00\x00\x00\x00\x00garbage", b"\x00\x00\x0f\x42\x40of no schema", None)
 LARGE = 100 << 10
 

@@ -9,7 +9,7 @@ from tests.faults.client import READS, WRITES
 from tests.faults.cluster import ALTERED, Process, until
 from tests.faults.conftest import PARTITIONS, Trial, rounds
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 FAILPOINTS = (
     ("worker.decided:20", "worker.answered:5"),
     ("worker.appended:20", "worker.snapshot:2"),
