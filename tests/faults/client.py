@@ -150,17 +150,17 @@ class Caller:
 
     async def live(self, stopped: asyncio.Event) -> None:
         while not stopped.is_set():
-            start = await self.write("start", None)
+            start = await self._write("start", None)
             said = [start] if start.acknowledged else []
             while said and not stopped.is_set() and self._random.random() < 0.8:
                 if self._random.random() < 0.3:
                     await self._read(said)
                 else:
-                    said.append(await self.write("messages", start.session))
+                    said.append(await self._write("messages", start.session))
             if said and self._random.random() < 0.4:
-                await self.write(self._random.choice(["cancel", "close"]), start.session)
+                await self._write(self._random.choice(["cancel", "close"]), start.session)
 
-    async def write(self, kind: Kind, session: str | None) -> Operation:
+    async def _write(self, kind: Kind, session: str | None) -> Operation:
         operation = await self._begin(kind, session)
         body = body_of(operation, self._text)
         enough = 202 if self._random.random() < 0.1 else 200

@@ -73,6 +73,7 @@ class Record:
         """Session → the marks of its messages, in order."""
         self.unanswered: dict[str, str] = {}
         """Session → what the model was asked."""
+        self._asked = ""
         self.torn: list[str] = []
         self.odd: list[str] = []
 
@@ -195,7 +196,8 @@ async def judge(name: str, settings: Settings, record: Record, journal: Journal)
     """The report, once the platform has come to rest."""
     await _at_rest(record)
     report = Report(name, journal)
-    report.gaps, report.torn = record.behind(), record.torn
+    report.gaps = record.behind()
+    report.torn = [*record.torn, *(f"partition {chain.number} ends within a command" for chain in record.chains.values() if chain.open)]
     report.unanswered = list(record.unanswered)
     report.twice = [f"{id}: {outcomes}" for id, outcomes in record.outcomes.items() if len(outcomes) > 1]
     report.twice += [
