@@ -75,6 +75,7 @@ class Processor:
         self._paused = False
         async with self._stepping:
             started = time.perf_counter()
+            await self._services.know(self.noun, self.number)
             await self._resume()
             metrics.resume_seconds.observe(time.perf_counter() - started)
             if self._begun:

@@ -53,6 +53,19 @@ class Services:
     effects: Effects
     origin: str
 
+    async def know(self, noun: Noun, partition: int) -> None:
+        """Returns once both producers know the partition: to one that is newer than their view of the topics they cannot send.
+
+        Commands get their partitions last, so who knows those knows the others. Raises Halt.
+        """
+        try:
+            async with asyncio.timeout(APPEND_SECONDS):
+                for producer, topic in ((self.producer, noun.events), (self.side, noun.commands)):
+                    while partition not in await producer.partitions_for(topic):
+                        await producer.client.force_metadata_update()
+        except (TimeoutError, KafkaError) as error:
+            raise Halt(f"{noun.commands}/{partition} is not known to the producers within {APPEND_SECONDS:.0f} s: {error!r}") from error
+
     async def append(self, noun: Noun, partition: int, records: list[Outgoing]) -> int:
         """Store the records as one batch, and give the offset of the first (rule 7).
 

@@ -15,7 +15,7 @@ from projections import database
 from schemas.registry import Registry
 from tests.faults.client import Journal, Load
 from tests.faults.cluster import Cluster
-from tests.faults.oracle import Record, Report, judge
+from tests.faults.oracle import Audit, Report, judge
 
 PARTITIONS = 4
 ROUNDS = int(os.environ.get("SOMA_FAULT_ROUNDS", "10"))
@@ -25,8 +25,8 @@ SEED = os.environ.get("SOMA_FAULT_SEED") or str(random.SystemRandom().randrange(
 class Trial:
     """A platform, callers, faults at random moments from one seed, and the verdict."""
 
-    def __init__(self, name: str, cluster: Cluster, record: Record, journal: Journal, say: Callable[[str, object], None]) -> None:
-        self.name, self.cluster, self.record, self.journal, self.say = name, cluster, record, journal, say
+    def __init__(self, name: str, cluster: Cluster, audit: Audit, journal: Journal, say: Callable[[str, object], None]) -> None:
+        self.name, self.cluster, self.audit, self.journal, self.say = name, cluster, audit, journal, say
         self.settings = cluster.settings
         self.random = random.Random(journal.seed)
         self.report: Report | None = None
@@ -34,15 +34,19 @@ class Trial:
     @asynccontextmanager
     async def load(self, *, callers: int = 20, text: str = "", warm: bool = True) -> AsyncIterator[Load]:
         """Callers, while the block runs, which begins once they are well under way; then the log must bear out what they were told."""
-        void, gave_up = self.record.void, self.cluster.gave_up()
+        before = self._counts()
         async with Load(self.cluster.url, self.journal, callers=callers, text=text).running() as load:
             if warm:
                 await load.goes_on(callers)
             yield load
-        self.report = await judge(self.name, self.settings, self.record, self.journal)
-        self.report.void, self.report.gave_up = self.record.void - void, self.cluster.gave_up() - gave_up
+        self.report = await judge(self.name, self.settings, self.audit, self.journal)
+        counted = (now - then for now, then in zip(self._counts(), before, strict=True))
+        self.report.void, self.report.failed, self.report.gave_up = counted
         self.say("faults", self.report.line())
         assert not self.report.wrong(), self.report.line()
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self.audit.record.void, len(self.audit.record.failed), self.cluster.gave_up()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -57,22 +61,17 @@ async def cluster(module_platform: Settings, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="module")
-def record(cluster: Cluster) -> Record:
-    return Record(cluster.settings)
+def audit(cluster: Cluster) -> Audit:
+    return Audit(cluster.settings)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def trial(request: pytest.FixtureRequest, cluster: Cluster, record: Record, record_property: Callable[[str, object], None]) -> Trial:
+async def trial(request: pytest.FixtureRequest, cluster: Cluster, audit: Audit, record_property: Callable[[str, object], None]) -> Trial:
     """Two workers, a projector and a gateway that are well, and a log that was read to its end."""
     await cluster.settle()
-    record.read_on()
+    audit.read_on()
     cluster.trials += 1
-    return Trial(request.node.name, cluster, record, Journal(f"{SEED}.{cluster.trials}"), record_property)
-
-
-def ends(record: Record, topic: str) -> dict[int, int]:
-    """Where each partition of a topic ends."""
-    return {number: record.log.bounds(topic, number)[1] for number in range(record.log.partitions(topic))}
+    return Trial(request.node.name, cluster, audit, Journal(f"{SEED}.{cluster.trials}"), record_property)
 
 
 def rounds(short: int, long: int = ROUNDS) -> pytest.MarkDecorator:

@@ -17,7 +17,7 @@ from streams.services import DEAD_LETTER
 from streams.session import SESSION
 from tests.faults.client import body_of
 from tests.faults.cluster import ALTERED, until
-from tests.faults.conftest import PARTITIONS, Trial, ends, rounds
+from tests.faults.conftest import PARTITIONS, Trial, rounds
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 POISON = (b"", b"no framing", b"\x00\x00\x00\x00\x00garbage", b"\x00\x00\x0f\x42\x40of no schema", None)
@@ -38,22 +38,22 @@ async def test_the_broker_is_killed(trial: Trial, rounds: int, module_kafka: Kaf
 
 @rounds(short=1)
 async def test_strangers_write_to_the_topics(trial: Trial, rounds: int) -> None:
-    log, void, dead = trial.record.log, trial.record.void, ends(trial.record, DEAD_LETTER)[0]
+    log, void, dead = trial.audit.log, trial.audit.record.void, trial.audit.ends(DEAD_LETTER)[0]
     async with trial.load() as load:
         for _ in range(rounds):
             # given bytes that nobody can read, among the commands
             write(trial, SESSION.commands, [(number, new_id(number).encode(), value) for number in range(PARTITIONS) for value in POISON])
-            # and events that are repeated by somebody, just when the worker goes on to write
-            for number, end in ends(trial.record, EVENTS).items():
+            # and events that are repeated, or garbage, while the worker goes on to write
+            for number, end in trial.audit.ends(EVENTS).items():
                 copied = log.read(EVENTS, number, max(end - 3, 0), end)
-                write(trial, EVENTS, [(number, record.key, record.value) for record in copied])
+                write(trial, EVENTS, [(number, b"", b"garbage"), *((number, record.key, record.value) for record in copied)])
             fault = trial.journal.fault("strangers")
             await load.recovers(fault, PARTITIONS)
-    kept = list(log.values(DEAD_LETTER, 0, dead, ends(trial.record, DEAD_LETTER)[0]))
+    kept = list(log.values(DEAD_LETTER, 0, dead, trial.audit.ends(DEAD_LETTER)[0]))
     assert sorted(value for _, value in kept) == sorted((value or b"") for value in POISON * PARTITIONS * rounds)
-    refused = [each for outcomes in trial.record.outcomes.values() for each in outcomes if each.refused == "unreadable"]
+    refused = [each for outcomes in trial.audit.record.outcomes.values() for each in outcomes if each.refused == "unreadable"]
     assert len(refused) >= len(kept)
-    assert trial.record.void > void
+    assert trial.audit.record.void > void
 
 
 @rounds(short=1)
@@ -61,10 +61,10 @@ async def test_groups_of_commands_are_larger_than_a_batch_may_be(trial: Trial, r
     for _ in range(rounds):
         # given workers that are away while large commands gather
         await asyncio.gather(*[worker.stop() for worker in trial.cluster.workers])
-        before = ends(trial.record, SESSION.commands)
+        before = trial.audit.ends(SESSION.commands)
         async with trial.load(callers=48, text="x" * LARGE, warm=False):
             waiting = (2 << 20) // LARGE * PARTITIONS // 2
-            await until(lambda: sum(ends(trial.record, SESSION.commands).values()) >= sum(before.values()) + waiting, "commands wait")  # noqa: B023
+            await until(lambda: sum(trial.audit.ends(SESSION.commands).values()) >= sum(before.values()) + waiting, "commands wait")  # noqa: B023
             fault = trial.journal.fault("more than 1 MiB waits")
             await trial.cluster.settle()
         assert fault.answers
@@ -86,12 +86,12 @@ async def test_the_commands_are_delivered_again(trial: Trial, rounds: int) -> No
 
 @rounds(short=1)
 async def test_the_commands_are_produced_again(trial: Trial, rounds: int) -> None:
-    log = trial.record.log
+    log = trial.audit.log
     async with trial.load() as load:
         for _ in range(rounds):
             await load.goes_on(100)
             fault = trial.journal.fault("produced again")
-            for number, end in ends(trial.record, SESSION.commands).items():
+            for number, end in trial.audit.ends(SESSION.commands).items():
                 records = log.read(SESSION.commands, number, max(end - 500, 0), end)
                 write(trial, SESSION.commands, [(number, record.key, record.value) for record in records])
             await load.recovers(fault, PARTITIONS)
@@ -120,6 +120,7 @@ async def test_partitions_are_raised(trial: Trial, rounds: int) -> None:
                 again = await http.post("/v1/sessions", json=body_of(start, ""), headers={"Idempotency-Key": start.key})
                 assert (again.status_code, again.json()["id"]) == (201, start.session)
                 assert again.headers["Idempotency-Replayed"] == "true"
+    assert trial.report and not trial.report.failed
 
 
 def write(trial: Trial, topic: str, records: Iterable[tuple[int, bytes | None, bytes | None]]) -> None:

@@ -16,7 +16,7 @@ from schemas.registry import Registry
 from schemas.types.session import SessionEvent, StartSession
 from streams.session import SESSION
 from tests.faults.cluster import Cluster, until
-from tests.faults.conftest import PARTITIONS, ROUNDS, Trial, ends
+from tests.faults.conftest import PARTITIONS, ROUNDS, Trial
 from tests.faults.oracle import quantile
 from tests.history import History, produce
 
@@ -50,7 +50,7 @@ def fill(settings: Settings, partition: int) -> None:
 async def test_takeover_with_many_sessions_in_the_log(trial: Trial) -> None:
     cluster, share = trial.cluster, SESSIONS // PARTITIONS
     async with trial.load() as load:
-        await until(lambda: min(ends(trial.record, SESSION.snapshots).values()) > share, "snapshots are written")
+        await until(lambda: min(trial.audit.ends(SESSION.snapshots).values()) > share, "snapshots are written")
         for number in range(ROUNDS):
             # given two workers that share the partitions, and have resumed
             await cluster.settle()
