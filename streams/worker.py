@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import tempfile
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,6 +13,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP, EventT
 from faust.types.auth import CredentialsT
 from prometheus_client import start_http_server
+from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential_jitter
 
 from ops import kafka, models, telemetry
 from ops.log import Log, LogUnavailable, Record
@@ -65,6 +65,8 @@ class Worker:
 
     async def stop(self) -> None:
         """Let the appends that run finish, write snapshots, and close."""
+        if not self._services.done():
+            return
         services = await self._services
         await self.revoke(set(self._processors))
         await asyncio.gather(*[processor.snapshots.save() for processor in self._processors.values()])
@@ -116,7 +118,11 @@ class Worker:
     async def check_epoch(self) -> None:
         """Raises Halt when the commands topic was created anew: its offsets mean other commands now (rule 5)."""
         services = await self._services
-        epoch = await asyncio.to_thread(services.log.epoch, SESSION.commands)
+        try:
+            epoch = await asyncio.to_thread(services.log.epoch, SESSION.commands)
+        except LogUnavailable as error:
+            log.warning("%s Looking again in %d s.", error, EPOCH_SECONDS)
+            return
         if any(processor.epoch not in ("", epoch) for processor in self._processors.values()):
             raise Halt(f"{SESSION.commands} was created anew: starting again with its new epoch")
 
@@ -132,7 +138,7 @@ def build(settings: Settings) -> faust.App:
         broker_commit_interval=1.0,
         consumer_auto_offset_reset="earliest",
         consumer_metadata_max_age_ms=kafka.METADATA_MS,
-        datadir=tempfile.mkdtemp(prefix="soma-worker-"),
+        datadir=settings.soma_data_dir / "faust",  # stays empty: tables are not used
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=False,  # `revoke` waits for less: for the append that runs, not for all that was delivered
@@ -180,7 +186,20 @@ def run(settings: Settings) -> None:
         start_http_server(settings.worker_metrics_port, addr="127.0.0.1")
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.run_until_complete(connect(settings))
     faust.Worker(build(settings), loop=loop, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
+
+
+@retry(
+    retry=retry_if_exception_type(KafkaError), wait=wait_exponential_jitter(0.2, max=2), before_sleep=before_sleep_log(log, logging.WARNING)
+)
+async def connect(settings: Settings) -> None:
+    """Wait until a broker can be reached: Faust itself gives up at the first that does not answer."""
+    producer = AIOKafkaProducer(**kafka.aiokafka(settings))
+    try:
+        await producer.start()
+    finally:
+        await producer.stop()
 
 
 def _broker(settings: Settings) -> list[str]:

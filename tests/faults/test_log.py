@@ -31,6 +31,7 @@ async def test_the_broker_is_killed(trial: Trial, rounds: int, module_kafka: Kaf
             await load.goes_on(trial.random.randrange(20, 120))
             fault = trial.journal.fault("SIGKILL broker")
             module_kafka.kill()
+            trial.random.choice(trial.cluster.workers).kill()  # its next life begins without a broker
             await asyncio.sleep(trial.random.uniform(0, 4))
             await module_kafka.start()
             await load.recovers(fault, PARTITIONS)
