@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
 from prometheus_client import start_http_server
@@ -32,6 +33,8 @@ BATCH = 1_000
 IDLE_MS = 200
 """How long a fetch waits for records: as long as a new assignment may wait."""
 STATEMENT_SECONDS = 30
+PACE_SECONDS = 0.05
+"""Transactions begin at least this far apart, for one with a record costs nearly what one with a thousand does. After a rest none waits."""
 
 T = TypeVar("T")
 
@@ -75,8 +78,10 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.subscribe([EVENTS], listener=self)
         while True:
             await self._resume()
+            paced = asyncio.get_running_loop().time() + PACE_SECONDS
             fetched = await self._consumer.getmany(timeout_ms=IDLE_MS, max_records=BATCH)
             await self._project({place.partition: records for place, records in fetched.items() if place.partition in self._readings})
+            await asyncio.sleep(paced - asyncio.get_running_loop().time())
 
     async def _resume(self) -> None:
         """Go to where the read model is, in each partition that is newly assigned or was moved by another projector."""
@@ -204,7 +209,7 @@ def run(settings: Settings) -> None:
     if settings.projector_metrics_port:
         start_http_server(settings.projector_metrics_port, "127.0.0.1")
     try:
-        asyncio.run(_until_signal(settings))
+        uvloop.run(_until_signal(settings))
     except (ChainBroken, NotRegistered) as error:
         log.critical("%s", error)
         raise SystemExit(1) from None

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Text, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from projections import rows
 from projections.reading import Progress, Taken, fold
@@ -22,6 +22,7 @@ _HELD = (
     .order_by(positions.c.partition)
     .with_for_update()
 )
+_NOTIFY = select(func.pg_notify(CHANNEL, func.unnest(bindparam("payloads", type_=ARRAY(Text)))))
 _POSITION = update(positions).where(positions.c.partition == bindparam("partition_"))
 
 
@@ -61,9 +62,8 @@ def project(connection: Connection, before: Mapping[int, Progress], after: Mappi
 
 def announce(connection: Connection, reached: Mapping[int, Progress]) -> None:
     """Tell who waits for the served generation, once this transaction is committed: `partition:next event:last applied command`."""
-    for partition, progress in reached.items():
-        payload = f"{partition}:{progress.head.next_offset}:{progress.command_offset}"
-        connection.execute(select(func.pg_notify(CHANNEL, payload)))
+    payloads = [f"{partition}:{progress.head.next_offset}:{progress.command_offset}" for partition, progress in reached.items()]
+    connection.execute(_NOTIFY, {"payloads": payloads})
 
 
 def _fold(connection: Connection, taken: list[Taken]) -> list[dict[str, Any]]:

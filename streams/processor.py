@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from msgspec.structs import replace
@@ -29,6 +30,8 @@ WAITING = 4_000
 FETCH = 4_000
 """Commands that are fetched at once where no delivery brought them."""
 SETTLE_EVERY = 10_000
+DEADLINES = 100
+"""Passed deadlines that a tick turns into commands at most: what callers ask goes between."""
 
 Ack = Callable[[], object]
 
@@ -85,19 +88,24 @@ class Processor:
             async with self._stepping:
                 self._arrived.clear()
                 while not self._paused and (self._inbox or self._behind()):
-                    await self._step()
+                    async with self._services.rounds:
+                        await self._step()
 
     async def tick(self) -> None:
-        """Once a second: turn passed deadlines into commands, and write snapshots."""
+        """Once a second: write snapshots, and turn passed deadlines into commands. Raises KafkaError."""
         if not self._begun:
             return
-        now = datetime.now(UTC)
-        for id in [id for id, due in self._due.items() if due <= now and id not in self._sent]:
-            aggregate = self.partition.peek(id)
-            command_id, body = self.noun.when_due(aggregate.state, id)
-            await self._services.send(self.noun, self.number, id, command_id, aggregate.tenant or "", body, {})
-            self._sent.add(id)
         await self.snapshots.save()
+        now = datetime.now(UTC)
+        passed = islice((id for id, due in self._due.items() if due <= now and id not in self._sent), DEADLINES)
+        await asyncio.gather(*map(self._end, list(passed)))
+
+    async def _end(self, id: str) -> None:
+        """Say that the aggregate's deadline has passed."""
+        aggregate = self.partition.peek(id)
+        command_id, body = self.noun.when_due(aggregate.state, id)
+        await self._services.send(self.noun, self.number, id, command_id, aggregate.tenant or "", body, {})
+        self._sent.add(id)
 
     # Resuming (rule 8)
 
@@ -217,6 +225,7 @@ class Processor:
         started = time.perf_counter()
         offset = await self._services.append(self.noun, self.number, records)
         metrics.append_seconds.observe(time.perf_counter() - started)
+        metrics.group_records.observe(len(records))
         failpoints.reach("worker.appended")
         if offset != self.partition.head.next_offset:
             log.warning("%s/%d: another writer appended first: folding again", self.noun.events, self.number)

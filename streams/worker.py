@@ -191,7 +191,9 @@ def run(settings: Settings) -> None:
 
 
 @retry(
-    retry=retry_if_exception_type(KafkaError), wait=wait_exponential_jitter(0.2, max=2), before_sleep=before_sleep_log(log, logging.WARNING)
+    retry=retry_if_exception_type(KafkaError),
+    wait=wait_exponential_jitter(multiplier=0.2, max=2),
+    before_sleep=before_sleep_log(log, logging.WARNING),
 )
 async def connect(settings: Settings) -> None:
     """Wait until a broker can be reached: Faust itself gives up at the first that does not answer."""

@@ -81,7 +81,8 @@ async def through_the_door(settings: Settings, cluster: Cluster, loops: list[tup
 
 
 async def worker_alone(settings: Settings, cluster: Cluster, count: int) -> dict[str, Any]:
-    """Commands through decide and append in one worker, from the log's own timestamps."""
+    """Commands through decide and append in one worker, from the log's own timestamps. Nothing else of ours runs meanwhile."""
+    await asyncio.gather(cluster.gateway.stop(), cluster.projector.stop())
     registry, log = Registry(kafka.registry(settings)), Log(kafka.confluent(settings))
     codec = registry.codec(COMMANDS, SessionCommand)
     partitions = range(settings.kafka_cfg_num_partitions)
@@ -190,6 +191,7 @@ async def measure(loops: list[tuple[int, int]], commands: int, large: int) -> di
             result["door"] = await through_the_door(settings, cluster, loops)
             out.print(f"one worker alone, {commands} commands")
             result["worker"] = await worker_alone(settings, cluster, commands)
+            await cluster.settle(workers=1)
             soma(env, "verify")
     if large:
         with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:

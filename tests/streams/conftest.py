@@ -23,7 +23,7 @@ from streams.processor import Processor
 from streams.services import Services
 from streams.session import SESSION
 
-PARTITIONS = 24
+PARTITIONS = 32
 _homes = itertools.count()
 
 

@@ -12,6 +12,7 @@ from ops.settings import Settings
 from schemas.chain import ChainBroken
 from schemas.types.common import CommandsLost
 from schemas.types.session import CloseSession, PostMessage, RecordFailure, ReplyRequested
+from streams.processor import DEADLINES
 from streams.session import SESSION
 from streams.snapshots import load
 from streams.void import NotInDoubt, void
@@ -241,3 +242,20 @@ async def test_an_operator_voids_garbage_and_the_writer_goes_on(bench: Bench, pl
     async with bench.running() as successor:
         await bench.until(successor, lambda: successor.partition.head.sequence == 3)
     assert kinds(bench) == ["SessionStarted", "RecordVoided", "SessionStarted"]
+
+
+async def test_many_passed_deadlines_hold_up_neither_the_snapshot_nor_the_partition(bench: Bench) -> None:
+    # given more sessions than a tick ends, idle past their time
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    for _ in range(DEADLINES + 5):
+        await bench.send(start(), time=long_ago)
+    async with bench.running() as processor:
+        await bench.until(processor, lambda: processor.partition.head.sequence == DEADLINES + 5)
+        # when a second passes
+        await processor.tick()
+        # then the states are safe, and some of the sessions are told to end
+        assert not processor.snapshots.changed
+        assert len(bench.commands()) == 2 * DEADLINES + 5
+        # and the rest a second later
+        await processor.tick()
+        assert len(bench.commands()) == 2 * (DEADLINES + 5)
