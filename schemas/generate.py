@@ -88,8 +88,14 @@ def _references(schema: Schema) -> list[str]:
 
 def _struct(schema: Schema) -> str:
     tagged = ", tag=True" if schema["name"] in _bodies() else ""
-    fields = "".join(f"    {f['name']}: {_type(f['type'])}{' = None' if 'default' in f else ''}\n" for f in schema["fields"])
+    fields = "".join(f"    {f['name']}: {_type(f['type'])}{_default(f)}\n" for f in schema["fields"])
     return f'\nclass {schema["name"]}(Struct, frozen=True, kw_only=True{tagged}):\n    """{schema["doc"]}"""\n\n{fields}'.rstrip()
+
+
+def _default(field: Schema) -> str:
+    if "default" not in field:
+        return ""
+    return f" = {() if field['default'] == [] else field['default']!r}"
 
 
 def _bodies() -> set[str]:

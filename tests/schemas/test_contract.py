@@ -13,13 +13,20 @@ from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
 from schemas.ids import derived_id, keyed_id, new_id, partition_of
-from schemas.types import session
+from schemas.types import session, tool
 
+MESSAGES: dict[tuple[str, str], Any] = {
+    ("session", "command"): session.SessionCommand,
+    ("session", "event"): session.SessionEvent,
+    ("tool", "command"): tool.ToolCommand,
+    ("tool", "event"): tool.ToolEvent,
+}
 EXAMPLES = sorted((contract.ROOT / "examples").rglob("*.json"))
+SESSIONS = sorted((contract.ROOT / "examples" / "session").rglob("*.json"))
 
 
 def codec(message: type[Any]) -> Codec[Any]:
-    name = f"soma.session.{message.__name__}"
+    name = next(f"soma.{noun}.{message.__name__}" for (noun, _), kind in MESSAGES.items() if kind is message)
     return Codec(message, 7, {7: parse_schema(contract.bundle(name))})
 
 
@@ -27,9 +34,9 @@ def test_generated_types_are_current() -> None:
     assert generate.stale() == [], "run `soma schemas generate`"
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_an_example_is_what_its_record_says(path: Path) -> None:
-    message: Any = session.SessionCommand if "command" in path.parent.name else session.SessionEvent
+    message = MESSAGES[path.parts[-3], path.parts[-2]]
     example = msgspec.json.decode(path.read_bytes(), type=message)
     assert type(example.body).__name__ == path.stem
     avro = codec(message)
@@ -38,8 +45,9 @@ def test_an_example_is_what_its_record_says(path: Path) -> None:
 
 
 def test_every_record_that_a_topic_can_hold_has_an_example() -> None:
-    bodies = {branch.rpartition(".")[2] for name in ("Command", "Event") for branch in _bodies(f"soma.session.Session{name}")}
-    assert bodies == {path.stem for path in EXAMPLES}
+    for (noun, room), message in MESSAGES.items():
+        bodies = {branch.rpartition(".")[2] for branch in _bodies(f"soma.{noun}.{message.__name__}")}
+        assert bodies == {path.stem for path in (contract.ROOT / "examples" / noun / room).glob("*.json")}
 
 
 def _bodies(name: str) -> list[str]:
@@ -59,7 +67,7 @@ def test_bytes_that_are_no_message_are_unreadable(value: bytes | None) -> None:
 
 def test_bytes_left_over_are_unreadable() -> None:
     avro = codec(session.SessionEvent)
-    example = msgspec.json.decode(EXAMPLES[-1].read_bytes(), type=session.SessionEvent)
+    example = msgspec.json.decode(SESSIONS[-1].read_bytes(), type=session.SessionEvent)
     with pytest.raises(Unreadable, match="left over"):
         avro.decode(avro.encode(example) + b"x")
 
