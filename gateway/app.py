@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway import openapi, problems, v1, versions
 from gateway.health import Health
@@ -32,6 +33,7 @@ from gateway.tail import Tail
 from gateway.v1 import health
 from gateway.writer import Writer
 from ops import kafka, models, telemetry
+from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
 from projections.applied import Applied
@@ -94,7 +96,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             writer=Writer(link, tail, records, reader, settings.gateway_max_in_flight),
             reader=reader,
             streams=Streams(tail, reader, records),
-            health=Health(link, tail, records.registry, queries),
+            health=Health(link, tail, records, queries),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -106,7 +108,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running: list[asyncio.Task[None]] = []
     try:
         await records.load()
-        running = [asyncio.create_task(link.run()), asyncio.create_task(tail.run())]
+        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), _know_epoch(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)
@@ -116,6 +118,16 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     finally:
         for task in running:
             await _cancelled(task)
+
+
+async def _know_epoch(parts: Parts) -> None:
+    """Which epoch positions are of, as soon as Kafka says."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(LogUnavailable),
+        wait=wait_exponential_jitter(multiplier=0.2, max=2),
+        before_sleep=before_sleep_log(log, logging.WARNING),
+    )
+    parts.reader.applied.epoch = await retrying(asyncio.to_thread, Log(kafka.confluent(parts.settings)).epoch, COMMANDS)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -5,9 +5,10 @@ import time
 from typing import Any, NamedTuple
 
 from gateway.link import Link
+from gateway.records import Records
 from gateway.tail import Tail
 from projections.queries import Queries, ReadModelDown
-from schemas.registry import Registry, RegistryDown
+from schemas.registry import RegistryDown
 
 ASK_SECONDS = 2.0
 FRESH_SECONDS = 1.0
@@ -25,8 +26,8 @@ class Part(NamedTuple):
 class Health:
     """`failure` says why this process is about to end, if it is."""
 
-    def __init__(self, link: Link, tail: Tail, registry: Registry, queries: Queries) -> None:
-        self._link, self._tail, self._registry, self._queries = link, tail, registry, queries
+    def __init__(self, link: Link, tail: Tail, records: Records, queries: Queries) -> None:
+        self._link, self._tail, self._records, self._queries = link, tail, records, queries
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
@@ -51,6 +52,8 @@ class Health:
     def _gateway(self) -> Part:
         if self.failure:
             return Part("down", f"stopping, to be started again: {self.failure}")
+        if not self._records.loaded:
+            return Part("down", "waiting for the schema registry")
         if not self._tail.caught_up:
             return Part("down", "reading what happened before it was started")
         return Part("ok", f"reads {len(self._tail.readings)} partitions")
@@ -58,7 +61,7 @@ class Health:
     async def _registry_part(self) -> Part:
         """Without it running processes go on, so its absence takes nothing out of service. One question at a time: each holds a thread."""
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(asyncio.to_thread(self._registry.ping))
+            self._asking = asyncio.create_task(asyncio.to_thread(self._records.registry.ping))
             self._asking.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
         try:
             async with asyncio.timeout(ASK_SECONDS):

@@ -44,6 +44,10 @@ class Records:
         self._output = await asyncio.to_thread(self.registry.codec, OUTPUT, OutputDelta)
         self._layout = await asyncio.to_thread(self.registry.codec, LAYOUT, LayoutChanged)
 
+    @property
+    def loaded(self) -> bool:
+        return self._layout is not None
+
     def command(self, command: SessionCommand, trace: dict[str, str]) -> tuple[bytes, list[tuple[str, bytes]]]:
         """Value and headers of a command's record. Raises NothingSent before `load` is through."""
         meta, kind = command.meta, f"soma.session.{type(command.body).__name__}"

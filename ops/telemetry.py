@@ -1,5 +1,6 @@
 """Logs and traces of a process. `traceparent` travels in record headers, so that one trace spans all processes."""
 
+import faulthandler
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ _nowhere = trace.ProxyTracerProvider
 
 def setup(process: str, settings: Settings) -> None:
     """Log lines to standard output; spans to OTEL_EXPORTER_OTLP_ENDPOINT when that is set."""
+    faulthandler.enable()
     logging.basicConfig(level=settings.soma_log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     for chatty in ("httpx", "httpx2", "faust", "mode", "aiokafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -18,20 +18,25 @@ RETRY_EVERY = 0.5
 
 
 class Reached(NamedTuple):
-    """In one partition: the next event, and the last applied command."""
+    """In one partition: the next event, and the last applied command, which is one of the epoch."""
 
     next_offset: int
     command_offset: int
+    epoch: str
 
 
 class Applied:
-    """Listens while it is entered, over a connection of its own; while the database is down, what is waited for times out."""
+    """Listens while it is entered, over a connection of its own; while the database is down, what is waited for times out.
+
+    `epoch` is the commands topic's, once it is known: offsets of another epoch say nothing about this one's (rule 5).
+    """
 
     def __init__(self, url: str) -> None:
         self._url = database.plain(url)
         self._reached: dict[int, Reached] = {}
         self._moved = asyncio.Condition()
         self._listening: asyncio.Task[None] | None = None
+        self.epoch: str | None = None
 
     async def __aenter__(self) -> Self:
         self._listening = asyncio.create_task(self._listen())
@@ -44,8 +49,10 @@ class Applied:
                 await self._listening
 
     async def command(self, partition: int, offset: int, timeout: float) -> bool:
-        """Whether the command at this place, of the newest epoch, is applied, at the latest after `timeout` seconds."""
-        return await self._until(partition, lambda reached: reached.command_offset >= offset, timeout)
+        """Whether the command at this place, of the present epoch, is applied, at the latest after `timeout` seconds."""
+        return await self._until(
+            partition, lambda reached: reached.epoch == (self.epoch or reached.epoch) and reached.command_offset >= offset, timeout
+        )
 
     async def event(self, partition: int, offset: int, timeout: float) -> bool:
         """Whether the events record at this place is applied, at the latest after `timeout` seconds."""
@@ -74,13 +81,13 @@ class Applied:
             while True:
                 await self._look(connection)
                 async for notice in connection.notifies(timeout=LOOK_EVERY):
-                    partition, next_offset, command_offset = map(int, notice.payload.split(":"))
-                    if next_offset < self._next(partition):  # an old notice, or the read model was begun anew: the table knows
+                    partition, next_offset, command_offset, epoch = notice.payload.split(":", 3)
+                    if int(next_offset) < self._next(int(partition)):  # an old notice, or the read model was begun anew: the table knows
                         break
-                    await self._note({partition: Reached(next_offset, command_offset)})
+                    await self._note({int(partition): Reached(int(next_offset), int(command_offset), epoch)})
 
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        found = await connection.execute("SELECT partition, next_offset, command_offset FROM positions")
+        found = await connection.execute("SELECT partition, next_offset, command_offset, epoch FROM positions")
         await self._note({partition: Reached(*reached) for partition, *reached in await found.fetchall()})
 
     async def _note(self, reached: dict[int, Reached]) -> None:

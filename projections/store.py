@@ -61,8 +61,10 @@ def project(connection: Connection, before: Mapping[int, Progress], after: Mappi
 
 
 def announce(connection: Connection, reached: Mapping[int, Progress]) -> None:
-    """Tell who waits for the served generation, once this transaction is committed: `partition:next event:last applied command`."""
-    payloads = [f"{partition}:{progress.head.next_offset}:{progress.command_offset}" for partition, progress in reached.items()]
+    """Tell who waits for the served generation, once this transaction is committed: `partition:next event:last command:its epoch`."""
+    payloads = [
+        f"{partition}:{progress.head.next_offset}:{progress.command_offset}:{progress.epoch}" for partition, progress in reached.items()
+    ]
     connection.execute(_NOTIFY, {"payloads": payloads})
 
 

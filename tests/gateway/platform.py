@@ -14,6 +14,7 @@ from commands.session import outstanding, result_id
 from gateway.app import create_app
 from gateway.layout import SETTLE
 from ops import kafka, topics
+from ops.log import Log
 from ops.settings import Settings
 from projections import database, projector
 from schemas.codec import Codec
@@ -34,6 +35,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         registry = Registry(kafka.registry(settings))
         self._arguments = kafka.aiokafka(settings)
+        self._epoch = Log(kafka.confluent(settings)).epoch(SESSION.commands)
         self._registry = registry
         self._commands: Codec[SessionCommand] = registry.codec(SESSION.commands, SessionCommand)
         self._events: Codec[SessionEvent] = registry.codec(SESSION.events, SessionEvent)
@@ -79,11 +81,11 @@ class Worker:
                 self._partitions[number] = Partition(SESSION, number, self._events, "test")
             consumer.assign([TopicPartition(SESSION.commands, number) for number in there])
             for number, partition in self._partitions.items():
-                consumer.seek(TopicPartition(SESSION.commands, number), partition.expected("test-epoch"))
+                consumer.seek(TopicPartition(SESSION.commands, number), partition.expected(self._epoch))
 
     async def _decide(self, record: ConsumerRecord) -> list[Any]:
         partition = self._partitions[record.partition]
-        position = Position(epoch="test-epoch", partition=record.partition, offset=record.offset)
+        position = Position(epoch=self._epoch, partition=record.partition, offset=record.offset)
         command = self._registry.decode(self._commands, record.value)
         decided = partition.decide(Incoming(position, command, record.key, len(record.value)))
         partition.settle()
