@@ -71,7 +71,9 @@ async def test_a_gateway_that_starts_without_kafka_reads_and_says_what_it_waits_
         own_kafka.kill()
         async with Gateway(own_settings.model_copy(update={"gateway_port": unused_tcp_port})) as gateway:
             # then
-            assert "reading" in await until(gateway.client, "gateway", "down")
+            async with asyncio.timeout(20):
+                while "reading" not in await until(gateway.client, "gateway", "down"):
+                    await asyncio.sleep(0.05)  # first it waits for the schemas
             assert (await gateway.client.get("/health/live")).status_code == 200
             assert (await gateway.client.get(f"/v1/sessions/{session['id']}")).json() == session
             for url in ("/v1/sessions", f"/v1/sessions/{session['id']}/messages"):

@@ -1,6 +1,7 @@
 """Something else than Kafka is away, or comes back and remembers nothing: callers get the same answers."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
@@ -135,7 +136,9 @@ async def test_a_forged_record_is_not_shown(platform: Platform) -> None:
 
 async def test_a_registry_that_is_away_takes_nothing_out_of_service(platform: Platform) -> None:
     parts = platform.gateway.app.state.parts
-    health = Health(parts.writer._link, parts.writer._tail, Registry({"url": "http://127.0.0.1:1", "max.retries": 0}), parts.reader.queries)
+    records = copy.copy(parts.reader._records)
+    records.registry = Registry({"url": "http://127.0.0.1:1", "max.retries": 0})
+    health = Health(parts.writer._link, parts.writer._tail, records, parts.reader.queries)
     document = await health.document()
     assert (document["status"], document["parts"]["registry"]["status"]) == ("degraded", "degraded")
     assert isinstance(parts.writer._link, Link)
