@@ -1,79 +1,78 @@
-"""The session: a conversation with a model. Its situations, and what each command does in each of them.
+"""The session: a conversation with a model that may call tools. What each command does in each of its situations.
 
-Tool calls will add the situations `Acting` and `Waiting` between a reply and the next request.
+`commands/situation.py` has the situations, `commands/ledger.py` the commands about tool calls, `commands/call.py` what becomes of one
+call, `commands/talk.py` the session's account and budget.
 """
 
-from datetime import datetime, timedelta
-from typing import assert_never
+from datetime import datetime
+from typing import Any, assert_never
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from commands import call as calling
+from commands import ledger
+from commands import talk as talking
 from commands.decision import Refusal
+from commands.ledger import LATE, Decision, gone
+from commands.situation import Absent, Acting, Body, Draft, Ended, Idle, State, Thinking, Waiting, calls, talk_of
+from commands.talk import MAX_MESSAGES
 from schemas.ids import derived_id
-from schemas.types.common import CommandMeta, CommandsLost, RecordVoided, Refused
+from schemas.types.common import CommandMeta, CommandsLost, RecordVoided, Refused, Usage
 from schemas.types.session import (
+    ApproveCall,
+    AskedCall,
+    BeginCall,
     CancelSession,
     CloseSession,
+    DenyCall,
     ExpireSession,
     MessagePosted,
+    PassDeadline,
     PostMessage,
+    Price,
     RecordFailure,
     RecordReply,
+    RecordResult,
     ReplyFailed,
     ReplyRecorded,
-    ReplyRequested,
     SessionCancelled,
     SessionClosed,
     SessionCommand,
-    SessionEvent,
     SessionExpired,
     SessionStarted,
+    SettleCall,
     StartSession,
+    ToolCallApproved,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallSettled,
+    TurnStopped,
 )
 
-MAX_MESSAGES = 1_000
 
-Body = SessionStarted | MessagePosted | ReplyRequested | ReplyRecorded | ReplyFailed | SessionCancelled | SessionClosed | SessionExpired
-
-
-class Terms(Struct, frozen=True):
-    """What was agreed at the start and holds for the session's life."""
-
-    model: str
-    reply_seconds: int
-    idle_seconds: int
-
-
-class Absent(Struct, frozen=True, tag=True):
-    """Not started."""
-
-
-class Idle(Struct, frozen=True, tag=True):
-    """Waits for its caller, until `expires_at`."""
-
-    terms: Terms
-    messages: int
-    expires_at: datetime
-
-
-class Thinking(Struct, frozen=True, tag=True):
-    """Waits for the model's answer to the ReplyRequested of version `request`, until `deadline`."""
-
-    terms: Terms
-    messages: int
-    request: int
-    deadline: datetime
-
-
-class Ended(Struct, frozen=True, tag=True):
-    """Over: nothing changes it any more."""
-
-    outcome: str
-
-
-State = Absent | Idle | Thinking | Ended
-initial: State = Absent()
-Decision = list[Body] | Refusal
+def decide(state: State, command: SessionCommand) -> Decision:
+    """The events that the command leads to in this state (at least one), or why it is refused. Pure (rule 4)."""
+    meta = command.meta
+    match command.body:
+        case StartSession() as body:
+            return _start(state, body, meta)
+        case PostMessage() as body:
+            return _post(state, body, meta)
+        case RecordReply() as body:
+            return _record_reply(state, body, meta)
+        case RecordFailure() as body:
+            return _record_failure(state, body)
+        case CancelSession() as body:
+            return _cancel(state, body)
+        case CloseSession():
+            return _close(state)
+        case ExpireSession():
+            return _expire(state, meta)
+        case BeginCall() | RecordResult() | ApproveCall() | DenyCall() | SettleCall() | PassDeadline() as body:
+            return ledger.decide(state, body, meta)
+        case _:
+            assert_never(command.body)
 
 
 class ModelCall(Struct, frozen=True):
@@ -82,55 +81,18 @@ class ModelCall(Struct, frozen=True):
     model: str
     request: int
     deadline: datetime
-
-
-def decide(state: State, command: SessionCommand) -> Decision:
-    """The events that the command leads to in this state (at least one), or why it is refused. Pure (rule 4)."""
-    match command.body:
-        case StartSession():
-            return _start(state, command.body, command.meta)
-        case PostMessage():
-            return _post(state, command.body, command.meta)
-        case RecordReply():
-            return _record_reply(state, command.body)
-        case RecordFailure():
-            return _record_failure(state, command.body)
-        case CancelSession():
-            return _cancel(state, command.body)
-        case CloseSession():
-            return _close(state)
-        case ExpireSession():
-            return _expire(state, command.meta)
-        case _:
-            assert_never(command.body)
-
-
-def evolve(state: State, event: SessionEvent) -> State:
-    """The state after a versioned event. Total over what `decide` can have decided; raises ValueError on anything else."""
-    match event.body, state:
-        case SessionStarted() as body, Absent():
-            terms = Terms(body.model, body.reply_seconds, body.idle_seconds)
-            return _idle(terms, 0, event.meta.time)
-        case MessagePosted(), Idle(terms, messages):
-            return _idle(terms, messages + 1, event.meta.time)
-        case ReplyRequested() as body, Idle(terms, messages):
-            return Thinking(terms, messages, event.meta.version or 0, body.deadline)
-        case ReplyRecorded(), Thinking(terms, messages):
-            return _idle(terms, messages + 1, event.meta.time)
-        case ReplyFailed(), Thinking(terms, messages):
-            return _idle(terms, messages, event.meta.time)
-        case SessionCancelled(), Idle() | Thinking():
-            return Ended("cancelled")
-        case SessionClosed(), Idle():
-            return Ended("closed")
-        case SessionExpired(), Idle():
-            return Ended("expired")
-    raise ValueError(f"{type(event.body).__name__} cannot follow {type(state).__name__}: {event.meta.aggregate_id} v{event.meta.version}")
+    max_tokens: int | None = None
+    tools: tuple[tuple[str, int], ...] = ()
+    price: Price | None = None
 
 
 def outstanding(state: State) -> ModelCall | None:
-    """The effect that this state waits for (rule 11)."""
-    return ModelCall(state.terms.model, state.request, state.deadline) if isinstance(state, Thinking) else None
+    """The effect that this state waits for (rule 11). Tool calls are for executors: see `calls`."""
+    if not isinstance(state, Thinking):
+        return None
+    terms = state.talk.terms
+    tools = tuple((tool.name, tool.version) for tool in terms.tools)
+    return ModelCall(terms.model, state.request, state.deadline, state.max_tokens, tools, terms.price)
 
 
 def due(state: State) -> datetime | None:
@@ -140,11 +102,13 @@ def due(state: State) -> datetime | None:
             return state.expires_at
         case Thinking():
             return state.deadline
+        case Acting() | Waiting():
+            return min(call.deadline for call in state.calls)
         case _:
             return None
 
 
-def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | ExpireSession]:
+def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | ExpireSession | PassDeadline]:
     """The command, with its derived id, that a passed deadline turns into. Raises ValueError where `due` is None."""
     match state:
         case Thinking():
@@ -152,6 +116,9 @@ def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | Expire
             return result_id(session_id, state.request), failure
         case Idle():
             return derived_id(session_id, "expire", state.expires_at.isoformat()), ExpireSession()
+        case Acting() | Waiting():
+            first = min(state.calls, key=lambda call: call.deadline)
+            return derived_id(session_id, "passed", first.call, first.deadline.isoformat()), PassDeadline(call=first.call)
         case _:
             raise ValueError(f"{type(state).__name__} has no deadline")
 
@@ -161,58 +128,104 @@ def result_id(session_id: str, request: int) -> str:
     return derived_id(session_id, "reply", request)
 
 
+SAID = MessagePosted | ReplyRecorded | ToolCallRequested | ToolCallApproved | ToolCallFinished | ToolCallSettled
+
+
 def is_message(body: Body | Refused | CommandsLost | RecordVoided) -> bool:
-    """Whether the event holds a message of the conversation, so that its place is kept (rule 8)."""
-    return isinstance(body, MessagePosted | ReplyRecorded)
+    """Whether the event holds something of the conversation, so that its place is kept (rule 8)."""
+    told = isinstance(body, SessionStarted) and (body.instructions is not None or body.origin is not None)
+    return told or isinstance(body, SAID)
 
 
 def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
     if not isinstance(state, Absent):
         return Refusal("exists", "A session with this id was started before.")
-    started = SessionStarted(model=body.model, metadata=body.metadata, reply_seconds=body.reply_seconds, idle_seconds=body.idle_seconds)
-    if body.input is None:
-        return [started]
-    return [started, MessagePosted(content=body.input), _request(body.model, meta, body.reply_seconds)]
+    started = SessionStarted(
+        model=body.model,
+        metadata=body.metadata,
+        reply_seconds=body.reply_seconds,
+        idle_seconds=body.idle_seconds,
+        instructions=body.instructions,
+        tools=body.tools,
+        limits=body.limits,
+        max_tokens=body.max_tokens,
+        price=body.price,
+        agent=body.agent,
+        origin=body.origin,
+        direct=body.call is not None,
+    )
+    draft = Draft(state, meta).add(started)
+    if body.call:
+        return _ask(draft, (body.call,), 0)
+    return draft.events if body.input is None else _say(draft, MessagePosted(content=body.input))
 
 
 def _post(state: State, body: PostMessage, meta: CommandMeta) -> Decision:
     match state:
-        case Idle(terms, messages):
-            if messages > MAX_MESSAGES - 2:  # room for the reply too
+        case Idle(talk):
+            if talk.messages > MAX_MESSAGES - 2:  # room for the reply too
                 return Refusal("full", f"A session holds at most {MAX_MESSAGES} messages: start a new one.")
-            return [MessagePosted(content=body.input), _request(terms.model, meta, terms.reply_seconds)]
-        case Thinking():
-            return Refusal("busy", "The model has not answered the last message yet: wait for its reply, or cancel.")
+            return _say(Draft(state, meta), MessagePosted(content=body.input))
+        case Thinking() | Acting() | Waiting():
+            return _busy(state)
         case _:
-            return _gone(state)
+            return gone(state)
 
 
-def _record_reply(state: State, body: RecordReply) -> Decision:
+def _say(draft: Draft, message: MessagePosted) -> Decision:
+    """A message and the model's turn; refused where the budget does not allow for any answer."""
+    events = draft.add(message).go_on()
+    last = events[-1]
+    return Refusal(last.code, last.reason) if isinstance(last, TurnStopped) else events
+
+
+def _record_reply(state: State, body: RecordReply, meta: CommandMeta) -> Decision:
     if not isinstance(state, Thinking) or state.request != body.request:
-        return Refusal("late", "Nothing waits for this reply any more.")
-    return [
-        ReplyRecorded(request=body.request, attempt=body.attempt, content=body.content, finish_reason=body.finish_reason, usage=body.usage)
-    ]
+        return LATE
+    reply = ReplyRecorded(
+        request=body.request,
+        attempt=body.attempt,
+        content=body.content,
+        finish_reason=body.finish_reason,
+        usage=body.usage or _reserved(state),
+    )
+    draft = Draft(state, meta).add(reply)
+    return _ask(draft, body.calls, body.request) if body.calls else draft.events
+
+
+def _ask(draft: Draft, wished: tuple[AskedCall, ...], request: int) -> list[Any]:
+    """All the calls of one reply: those that cannot be run are answered at once."""
+    for index, wish in enumerate(wished):
+        too_many = f"One reply may ask for at most {calling.MAX_CALLS} calls." if index >= calling.MAX_CALLS else None
+        call, id = replace(wish, problem=wish.problem or too_many), calling.id_of(draft.meta.aggregate_id, request, index)
+        draft.add(*calling.asked(talk_of(draft.state), calls(draft.state), call, id, draft.now))
+    return draft.go_on()
 
 
 def _record_failure(state: State, body: RecordFailure) -> Decision:
     if not isinstance(state, Thinking) or state.request != body.request:
-        return Refusal("late", "Nothing waits for this reply any more.")
-    return [ReplyFailed(request=body.request, attempt=body.attempt, code=body.code, reason=body.reason, usage=body.usage)]
+        return LATE
+    usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large") else None)
+    return [ReplyFailed(request=body.request, attempt=body.attempt, code=body.code, reason=body.reason, usage=usage)]
+
+
+def _reserved(state: Thinking) -> Usage | None:
+    """What is charged to a budget where nobody says what the call cost."""
+    return talking.reserved(state.talk, state.max_tokens) if state.talk.terms.limits else None
 
 
 def _cancel(state: State, body: CancelSession) -> Decision:
-    return [SessionCancelled(reason=body.reason)] if isinstance(state, Idle | Thinking) else _gone(state)
+    return gone(state) if isinstance(state, Absent | Ended) else [SessionCancelled(reason=body.reason)]
 
 
 def _close(state: State) -> Decision:
     match state:
         case Idle():
             return [SessionClosed()]
-        case Thinking():
-            return Refusal("busy", "The model has not answered the last message yet: wait for its reply, or cancel.")
+        case Thinking() | Acting() | Waiting():
+            return _busy(state)
         case _:
-            return _gone(state)
+            return gone(state)
 
 
 def _expire(state: State, meta: CommandMeta) -> Decision:
@@ -221,15 +234,11 @@ def _expire(state: State, meta: CommandMeta) -> Decision:
     return Refusal("not_due", "The session is not idle past its time.")
 
 
-def _gone(state: Absent | Ended) -> Refusal:
-    if isinstance(state, Ended):
-        return Refusal("ended", f"The session has ended ({state.outcome}): start a new one.")
-    return Refusal("not_found", "There is no session with this id.")
-
-
-def _request(model: str, meta: CommandMeta, reply_seconds: int) -> ReplyRequested:
-    return ReplyRequested(model=model, deadline=meta.time + timedelta(seconds=reply_seconds))
-
-
-def _idle(terms: Terms, messages: int, now: datetime) -> Idle:
-    return Idle(terms, messages, now + timedelta(seconds=terms.idle_seconds))
+def _busy(state: Thinking | Acting | Waiting) -> Refusal:
+    match state:
+        case Thinking():
+            return Refusal("busy", "The model has not answered the last message yet: wait for its reply, or cancel.")
+        case Acting():
+            return Refusal("busy", "Tools are at work for the last message: wait for the reply, or cancel.")
+        case Waiting():
+            return Refusal("busy", "A tool call waits to be approved: approve or deny it, or cancel.")

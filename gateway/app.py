@@ -23,6 +23,7 @@ from gateway.layout import SETTLE, Layout
 from gateway.link import Link
 from gateway.middleware import BodyLimit, Measured
 from gateway.models import Models
+from gateway.named import Named
 from gateway.pages import router as pages
 from gateway.parts import Parts
 from gateway.reader import Reader
@@ -31,6 +32,7 @@ from gateway.records import COMMANDS, Records
 from gateway.stream import Streams
 from gateway.tail import Tail
 from gateway.v1 import health
+from gateway.waits import Waits
 from gateway.writer import Writer
 from ops import kafka, models, telemetry
 from ops.log import Log, LogUnavailable
@@ -38,10 +40,13 @@ from ops.settings import Settings
 from projections import database
 from projections.applied import Applied
 from projections.queries import Queries, ReadModelDown
+from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
+from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
+TOOL_COMMANDS = "soma.tool.commands"
 FAREWELL_SECONDS = 2.0
 """How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
@@ -89,14 +94,17 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         tail = Tail(consumer, link, records, queries, layout, recent)
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
+        waits = Waits(link, settings.gateway_max_in_flight)
+        known = Tools(TOOLS, records.registry, arguments, "gateway")
         parts = Parts(
             settings=settings,
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
-            writer=Writer(link, tail, records, reader, settings.gateway_max_in_flight),
+            writer=Writer(link, tail, records, reader, waits),
             reader=reader,
             streams=Streams(tail, reader, records),
-            health=Health(link, tail, records, queries),
+            tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
+            health=Health(link, tail, known, records, queries),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -108,7 +116,8 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running: list[asyncio.Task[None]] = []
     try:
         await records.load()
-        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), _know_epoch(parts))]
+        await parts.tools.load(records.registry)
+        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epoch(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)

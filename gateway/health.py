@@ -8,6 +8,7 @@ from gateway.link import Link
 from gateway.records import Records
 from gateway.tail import Tail
 from projections.queries import Queries, ReadModelDown
+from projections.tool import Tools
 from schemas.registry import RegistryDown
 
 ASK_SECONDS = 2.0
@@ -26,8 +27,8 @@ class Part(NamedTuple):
 class Health:
     """`failure` says why this process is about to end, if it is."""
 
-    def __init__(self, link: Link, tail: Tail, records: Records, queries: Queries) -> None:
-        self._link, self._tail, self._records, self._queries = link, tail, records, queries
+    def __init__(self, link: Link, tail: Tail, tools: Tools, records: Records, queries: Queries) -> None:
+        self._link, self._tail, self._tools, self._records, self._queries = link, tail, tools, records, queries
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
@@ -54,7 +55,7 @@ class Health:
             return Part("down", f"stopping, to be started again: {self.failure}")
         if not self._records.loaded:
             return Part("down", "waiting for the schema registry")
-        if not self._tail.caught_up:
+        if not (self._tail.caught_up and self._tools.ready):
             return Part("down", "reading what happened before it was started")
         return Part("ok", f"reads {len(self._tail.readings)} partitions")
 

@@ -8,10 +8,12 @@ from fastapi import Depends, Request
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.models import Models
+from gateway.named import Named
 from gateway.reader import Reader
 from gateway.stream import Streams
 from gateway.writer import Writer
 from ops.settings import Settings
+from projections.tool import Tool
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Parts:
     writer: Writer
     reader: Reader
     streams: Streams
+    tools: Named[Tool]
     health: Health
 
 

@@ -2,22 +2,24 @@
 
 Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
-├── NotFound              404  no such session, model or route; no such past of a session
+├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
 │   ├── Busy              409  the model has not answered yet
 │   ├── Ended             409  the session is over
 │   ├── Full              409  no room for another message
+│   ├── OverBudget        409  the session's limits allow for no more
 │   ├── Exists            409  the id is taken
 │   ├── VersionConflict   409  it is not at the version of If-Match
-│   └── Declined          409  any other refusal
+│   └── Declined          409  any other refusal, also by a tool
 ├── TooLarge              413  the body, or what it leads to
 ├── NotJson               415
 ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
 ├── UnknownModel          422
+├── UnknownTool           422
 ├── KeyReused             422  the Idempotency-Key was used with another body
 ├── TooMany               429  too much at once in this gateway
-├── TooManyCommands       429  too many commands for one session
+├── TooManyCommands       429  too many commands for one session or tool
 ├── Internal              500  a defect here
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
@@ -95,6 +97,11 @@ class Full(Conflict):
     advice = "Start a new session."
 
 
+class OverBudget(Conflict):
+    code, title = "budget", "The session has used up what it may use"
+    advice = "Start a new session, with larger `limits`."
+
+
 class Exists(Conflict):
     code, title = "exists", "A session with this id was started before"
     advice = "Send another Idempotency-Key, or none."
@@ -106,8 +113,8 @@ class VersionConflict(Conflict):
 
 
 class Declined(Conflict):
-    code, title = "declined", "The session refused the command"
-    advice = "Read the session and decide again."
+    code, title = "declined", "The command was refused"
+    advice = "Read what it was sent to, and decide again."
 
 
 class TooLarge(Problem):
@@ -123,6 +130,11 @@ class NotJson(Problem):
 class Invalid(Problem):
     status, code, title = 422, "invalid", "The request is not what this route takes"
     advice = "Correct the fields that `errors` lists."
+
+
+class UnknownTool(Problem):
+    status, code, title = 422, "unknown_tool", "There is no tool of this name"
+    advice = "Choose one that GET /v1/tools lists."
 
 
 class UnknownModel(Problem):
@@ -141,8 +153,8 @@ class TooMany(Problem):
 
 
 class TooManyCommands(Problem):
-    status, code, title = 429, "too_many_commands", "The session took too many commands within 24 hours"
-    advice = "Wait, or go on in a new session."
+    status, code, title = 429, "too_many_commands", "It took too many commands within 24 hours"
+    advice = "Wait; a conversation can go on in a new session."
 
 
 class Internal(Problem):

@@ -5,7 +5,17 @@ from msgspec import Struct
 
 from projections import session
 from projections.session import View
-from schemas.types.session import ReplyFailed, ReplyRecorded, SessionCancelled, SessionClosed, SessionEvent, SessionExpired, SessionStarted
+from schemas.types.session import (
+    ReplyFailed,
+    ReplyRecorded,
+    SessionCancelled,
+    SessionClosed,
+    SessionEvent,
+    SessionExpired,
+    SessionStarted,
+    ToolCallRequested,
+    TurnStopped,
+)
 
 VIEW_BYTES = 64 << 20
 OUTPUT_BYTES = 16 << 20
@@ -13,8 +23,15 @@ OVERHEAD = 2_048
 """Bytes that a session takes besides its records, generously."""
 
 ENDED = SessionCancelled | SessionClosed | SessionExpired
-SETTLED = ReplyRecorded | ReplyFailed | ENDED
-"""What ends a turn: afterwards the session is idle or ended."""
+SETTLED = ReplyRecorded | ReplyFailed | TurnStopped | ENDED
+"""What ends a turn where it is the last record of its command: afterwards the session is idle or ended."""
+
+
+def settles(event: SessionEvent) -> bool:
+    """Whether a turn is over with this record, or goes on only once a person has approved a call."""
+    if isinstance(event.body, ToolCallRequested) and event.body.approval:
+        return True
+    return isinstance(event.body, SETTLED) and event.meta.index == event.meta.count - 1
 
 
 class _Seen(Struct, frozen=True):

@@ -1,21 +1,17 @@
 """Between bytes and messages, for everything that the gateway reads and writes."""
 
 import asyncio
-import logging
 from datetime import UTC, datetime
 from typing import TypeVar
-
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway.layout import LAYOUT
 from gateway.problems import NothingSent
 from projections.reading import EVENTS
 from schemas.codec import Codec, headers
-from schemas.registry import Registry, RegistryDown
+from schemas.registry import Registry
 from schemas.types.common import LayoutChanged
 from schemas.types.session import OutputDelta, SessionCommand, SessionEvent
 
-log = logging.getLogger("soma.gateway")
 COMMANDS = "soma.session.commands"
 OUTPUT = "soma.session.output"
 T = TypeVar("T")
@@ -33,12 +29,7 @@ class Records:
 
     async def load(self) -> None:
         """Fetch the schemas, waiting for the registry. Raises NotRegistered."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(RegistryDown),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            before_sleep=before_sleep_log(log, logging.WARNING),
-        )
-        await retrying(asyncio.to_thread, self.registry.ping)  # bounded, where `codec` would hold a thread for as long as it takes
+        await self.registry.answers()
         self._commands = await asyncio.to_thread(self.registry.codec, COMMANDS, SessionCommand)
         self._events = await asyncio.to_thread(self.registry.codec, EVENTS, SessionEvent)
         self._output = await asyncio.to_thread(self.registry.codec, OUTPUT, OutputDelta)

@@ -9,6 +9,7 @@ from gateway.problems import (
     Full,
     KeyReused,
     NotFound,
+    OverBudget,
     Problem,
     TooLarge,
     TooManyCommands,
@@ -22,6 +23,8 @@ KINDS: dict[str, type[Problem]] = {
     "busy": Busy,
     "ended": Ended,
     "full": Full,
+    "budget": OverBudget,
+    "no_such_call": NotFound,
     "exists": Exists,
     "version_conflict": VersionConflict,
     "key_reused": KeyReused,
@@ -36,3 +39,9 @@ def problem(refused: Refused, summary: Summary | None) -> Problem:
     if not issubclass(kind, Conflict):
         return kind(refused.reason, {"Retry-After": "3600"} if kind is TooManyCommands else None)
     return kind(refused.reason, refusal=refused.code, session=summary and overview(summary))
+
+
+def without_state(refused: Refused) -> Problem:
+    """The problem where what refused it is no session."""
+    kind = KINDS.get(refused.code, Declined)
+    return Declined(refused.reason, refusal=refused.code) if issubclass(kind, Conflict) else problem(refused, None)

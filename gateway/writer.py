@@ -1,9 +1,7 @@
 """Writes: one command into the log, and what became of it out of the log."""
 
-import asyncio
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,19 +9,30 @@ from gateway import refusals
 from gateway.identity import Home, command_id
 from gateway.link import Link, NotAcknowledged
 from gateway.positions import Place, Position
-from gateway.problems import NothingSent, OutcomeUnknown, TooMany
+from gateway.problems import NothingSent, OutcomeUnknown
 from gateway.reader import READ_SECONDS, Reader, Stored
-from gateway.recent import SETTLED
+from gateway.recent import settles
 from gateway.records import COMMANDS, Records
 from gateway.tail import FellBehind, Follower, Tail, Taken
+from gateway.waits import Waits
 from ops import metrics
 from projections.queries import ReadModelDown
 from projections.session import Summary, View
 from schemas.types import common
 from schemas.types.common import CommandMeta, Digest, Refused
-from schemas.types.session import CancelSession, CloseSession, PostMessage, ReplyRequested, SessionCommand, StartSession
+from schemas.types.session import (
+    ApproveCall,
+    CancelSession,
+    CloseSession,
+    DenyCall,
+    PostMessage,
+    ReplyRequested,
+    SessionCommand,
+    SettleCall,
+    StartSession,
+)
 
-Body = StartSession | PostMessage | CancelSession | CloseSession
+Body = StartSession | PostMessage | CancelSession | CloseSession | ApproveCall | DenyCall | SettleCall
 
 
 class Write(NamedTuple):
@@ -55,37 +64,22 @@ class Accepted(NamedTuple):
 
 
 class Writer:
-    """At most `limit` writes at once wait for their outcome."""
+    """Writes to sessions."""
 
-    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, limit: int) -> None:
-        self._link, self._tail, self._records, self._reader = link, tail, records, reader
-        self._limit, self._in_flight = limit, 0
-        self._waits: set[asyncio.Timeout] = set()
-        link.when_down.append(self._stop_waiting)
+    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits) -> None:
+        self._link, self._tail, self._records, self._reader, self._waits = link, tail, records, reader, waits
 
     async def write(self, write: Write) -> Done | Accepted:
         """Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany."""
         if not self._tail.caught_up:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
         started = time.perf_counter()
-        with self._admitted(), self._tail.follow(*write.home) as follower:
+        with self._waits.admitted(), self._tail.follow(*write.home) as follower:
             position = await self._send(write)
             outcome = await self._outcome(write, position, follower) if write.wait else Accepted(position)
         if isinstance(outcome, Done) and isinstance(write.body, StartSession | PostMessage) and write.body.input is not None:
             metrics.turn_seconds.observe(time.perf_counter() - started)
         return outcome
-
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._in_flight >= self._limit:
-            raise TooMany(f"{self._limit} writes wait for their outcome in this gateway: nothing was sent.", {"Retry-After": "1"})
-        self._in_flight += 1
-        metrics.in_flight.set(self._in_flight)
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            metrics.in_flight.set(self._in_flight)
 
     async def _send(self, write: Write) -> Position:
         meta = CommandMeta(
@@ -112,18 +106,10 @@ class Writer:
     async def _outcome(self, write: Write, position: Position, follower: Follower) -> Done | Accepted:
         """What became of it, as far as it is known when the wait is over, Kafka is gone, or nothing can show the session."""
         try:
-            async with asyncio.timeout(write.wait) as limit:
-                self._waits.add(limit)
+            async with self._waits.within(write.wait):
                 return await self._answer(write, position, follower)
         except (TimeoutError, FellBehind, ReadModelDown):
             return Accepted(position)
-        finally:
-            self._waits.discard(limit)
-
-    def _stop_waiting(self) -> None:
-        """Kafka is gone: what was acknowledged is safe, and nothing more will be heard of it now."""
-        for limit in self._waits:
-            limit.reschedule(asyncio.get_running_loop().time())
 
     async def _answer(self, write: Write, position: Position, follower: Follower) -> Done:
         mine = await _outcome_of(write, follower)
@@ -147,7 +133,7 @@ class Writer:
             raise refusals.problem(last.event.body, await self._state(write, refusal))
         place = last.place
         if _begins_turn(mine):
-            ends = (each.place for each in stored if each.place > place and isinstance(each.event.body, SETTLED))
+            ends = (each.place for each in stored if each.place > place and settles(each.event))
             place = next(ends, None) or (await _settled(follower)).place
         return Done(await self._view(write, place), replayed=True)
 
@@ -184,8 +170,10 @@ async def _outcome_of(write: Write, follower: Follower) -> list[Taken]:
 
 async def _settled(follower: Follower) -> Taken:
     """The record that ends the turn."""
-    while not isinstance((taken := await follower.record()).event.body, SETTLED):
+    while not settles((taken := await follower.record()).event):
         pass
+    while taken.event.meta.index < taken.event.meta.count - 1:
+        taken = await follower.record()
     return taken
 
 

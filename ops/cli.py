@@ -35,6 +35,14 @@ def gateway() -> None:
 
 
 @app.command()
+def executor() -> None:
+    """Run an executor: runs the tool calls that sessions wait for."""
+    from streams.executor import run
+
+    run(environment.load())
+
+
+@app.command()
 def worker() -> None:
     """Run a worker: decides commands, runs model calls."""
     from streams.worker import run
@@ -143,6 +151,7 @@ def events_void(
 
 def main() -> None:
     """The entry point."""
+    from gateway.cli import tools
     from ops import cli_replay
     from projections import cli as cli_read_model
 
@@ -152,6 +161,7 @@ def main() -> None:
     app.command()(cli_read_model.verify)
     app.command()(cli_read_model.rebuild)
     app.command()(cli_read_model.migrate)
+    app.add_typer(tools, name="tools")
     app()
 
 

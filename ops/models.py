@@ -10,6 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter, Validat
 Seconds = Annotated[int, Field(ge=1, le=3600)]
 
 
+class Price(BaseModel):
+    """Millionths of your currency for a million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_micros: Annotated[int, Field(ge=0, le=10**12)]
+    output_micros: Annotated[int, Field(ge=0, le=10**12)]
+
+
 class Model(BaseModel):
     """One model. Without `base_url` it is the built-in echo; else any server that speaks OpenAI's chat completions."""
 
@@ -24,6 +33,7 @@ class Model(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 1_024
     timeout_seconds: Seconds = 120
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    price: Price | None = None
 
     @property
     def api_key(self) -> str:

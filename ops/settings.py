@@ -6,10 +6,18 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _listed(value: object) -> object:
+    return [part for part in map(str.strip, value.split(",")) if part] if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+"""Texts with commas between them."""
 
 
 def _data_dir() -> Path:
@@ -53,9 +61,13 @@ class Settings(BaseSettings):
     gateway_port: Port = 8010
     worker_metrics_port: Port | None = None
     projector_metrics_port: Port | None = None
+    executor_metrics_port: Port | None = None
     soma_kafka_port: Port = 8092
     soma_kafka_controller_port: Port = 8093
     soma_registry_port: Port = 8081
+
+    # Where `soma tools` finds a gateway, when that is not the one above
+    soma_url: Annotated[str | None, Field(pattern=r"^https?://[^\s]+$")] = None
 
     # Gateway limits
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=8 << 20)] = 256 << 10
@@ -64,6 +76,15 @@ class Settings(BaseSettings):
 
     # Models
     soma_models_file: Path | None = None
+
+    # Tools
+    soma_secrets_dir: Path | None = None
+    soma_artifacts_url: str | None = None
+    soma_tool_private_hosts: Listed = ()
+    soma_tool_mcp_commands: Listed = ()
+    soma_http_get_hosts: Listed = ()
+    soma_tool_max_result_bytes: Annotated[int, Field(ge=1024, le=64 << 20)] = 8 << 20
+    soma_tool_python_memory_bytes: Annotated[int, Field(ge=64 << 20)] = 512 << 20
 
     # Sessions
     session_idle_seconds: Annotated[int, Field(ge=1, le=366 * 86400)] = 30 * 86400
@@ -74,6 +95,12 @@ class Settings(BaseSettings):
 
     # The name under which this cluster appends records (`origin`)
     soma_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "local"
+
+    @property
+    def url(self) -> str:
+        """Where a caller on this machine finds the gateway."""
+        host = "127.0.0.1" if self.gateway_host == "0.0.0.0" else self.gateway_host  # noqa: S104 - compared, not bound
+        return self.soma_url or f"http://{host}:{self.gateway_port}"
 
 
 RUNNING = "running.json"

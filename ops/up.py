@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,7 +30,7 @@ from ops.embedded.process import require_free
 from ops.settings import RUNNING, Settings
 from ops.supervise import Supervised, WrongSettings, lines, start
 
-PROCESSES = {"projector": "magenta", "worker": "green", "gateway": "cyan"}
+PROCESSES = {"projector": "magenta", "worker": "green", "executor": "yellow", "gateway": "cyan"}
 HEALTH_SECONDS = 90.0
 WELCOME = """
   SomaAgentHub  {address}
@@ -144,14 +145,22 @@ async def _prepare(env: Mapping[str, str]) -> None:
         raise PreparationFailed("\n".join([*said, f"`soma prepare` ended with code {code}."]))
 
 
+async def _ship(address: str, report: Callable[[str], None]) -> None:
+    """Registers the shipped tools where they are not; the platform works without them too."""
+    command = [sys.executable, "-m", "streams.tools.ship", address]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
+    if await process.wait():
+        report(f"the shipped tools could not be registered: run `python -m streams.tools.ship {address}` to see why")
+
+
 async def _announce(settings: Settings, logs: Path, console: Console, report: Callable[[str], None]) -> None:
     """Says where the platform is once its health says that it is well, or where to look when that takes long."""
-    host = "127.0.0.1" if settings.gateway_host == "0.0.0.0" else settings.gateway_host  # noqa: S104 - compared, not bound
-    address = f"http://{host}:{settings.gateway_port}"
+    address = settings.model_copy(update={"soma_url": None}).url
     if not await _healthy(f"{address}/health"):
         report(f"{address}/health is not well after {HEALTH_SECONDS:.0f} s; the lines above and {logs} say why")
         return
     report("everything is well")
+    await _ship(address, report)
     console.print(Text(WELCOME.format(address=address, logs=logs), style="bold"), soft_wrap=True)
 
 

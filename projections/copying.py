@@ -11,11 +11,10 @@ from sqlalchemy.dialects import postgresql
 
 from ops.settings import Settings
 from projections import database, rows
-from projections.reading import Progress, Reading, fold
+from projections.reading import Folded, Progress, Reading
 from projections.rows import Row
-from projections.session import Summary
 from projections.source import Source, Step
-from projections.tables import events, positions, sessions
+from projections.tables import calls, events, positions, sessions
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -31,17 +30,18 @@ class Copy(NamedTuple):
 def copy_partition(copy: Copy, partition: int, step: Step) -> Progress:
     """Fill in everything from the partition's beginning to its end. Raises ChainBroken, LogUnavailable, psycopg.Error."""
     source, reading = Source(copy.settings), Reading(partition, Progress())
-    summaries = dict[str, Summary]()
+    folded = Folded({}, {})
 
     def event_rows() -> Iterator[Row]:
         for taken in source.valid(reading, copy.ends[partition], step):
-            fold(summaries, taken)
+            folded.take(taken)
             yield rows.event_row(taken)
 
     url = database.plain(database.url(copy.settings))
     with psycopg.connect(url, **database.arguments(copy.schema, database.DERIVED)) as connection:
         _copy(connection, events, event_rows())
-        _copy(connection, sessions, map(rows.session_row, summaries.values()))
+        _copy(connection, sessions, map(rows.session_row, folded.summaries.values()))
+        _copy(connection, calls, map(rows.call_row, folded.calls.values()))
         _copy(connection, positions, [rows.position_row(partition, reading.progress)])
     return reading.progress
 

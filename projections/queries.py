@@ -14,10 +14,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from projections import database, rows
+from projections.call import Call
 from projections.reading import Progress
 from projections.rows import storable
 from projections.session import Summary
-from projections.tables import events, positions, sessions
+from projections.tables import calls, events, positions, sessions
 from schemas.ids import partition_of
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,6 +50,21 @@ class Page(NamedTuple):
     """Newest first. `cursor` gives the next page; None: there is none."""
 
     sessions: list[Summary]
+    cursor: str | None
+
+
+class CallFilters(Struct, frozen=True):
+    """Which entries of the ledger a list shows: those that fit all of it."""
+
+    session_id: str | None = None
+    tool: str | None = None
+    status: str | None = None
+
+
+class CallPage(NamedTuple):
+    """Newest first. `cursor` gives the next page; None: there is none."""
+
+    calls: list[Call]
     cursor: str | None
 
 
@@ -98,7 +114,32 @@ class Queries:
         statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
         async with self._connection() as connection:
             found = [rows.summary(summary) for summary in await connection.scalars(statement)]
-        return Page(found[:limit], _cursor(found[limit - 1]) if len(found) > limit else None)
+        return Page(found[:limit], _cursor(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None)
+
+    async def calls(self, tenant: str, filters: CallFilters, cursor: str | None = None, limit: int = 50) -> CallPage:
+        """A page of the ledger, newest first. Raises BadCursor."""
+        newest = tuple_(calls.c.requested_at, calls.c.id)
+        statement = select(calls.c.entry).where(calls.c.tenant == storable(tenant))
+        for column, wanted in ((calls.c.session_id, filters.session_id), (calls.c.tool, filters.tool), (calls.c.status, filters.status)):
+            if wanted is not None:
+                statement = statement.where(column == wanted)
+        if cursor is not None:
+            time, id = _place(cursor)
+            statement = statement.where(newest < tuple_(time, literal(id, calls.c.id.type)))
+        statement = statement.order_by(calls.c.requested_at.desc(), calls.c.id.desc()).limit(limit + 1)
+        async with self._connection() as connection:
+            found = [rows.call(entry) for entry in await connection.scalars(statement)]
+        last = found[limit - 1] if len(found) > limit else None
+        return CallPage(found[:limit], _cursor(last.requested_at, last.id) if last else None)
+
+    async def call(self, session_id: str, call_id: str, tenant: str) -> Call | None:
+        """One entry of the ledger."""
+        if not (_is_uuid(call_id) and _is_id(session_id)):
+            return None
+        statement = select(calls.c.entry).where(calls.c.id == call_id, calls.c.session_id == session_id, calls.c.tenant == storable(tenant))
+        async with self._connection() as connection:
+            found = await connection.scalar(statement)
+            return found and rows.call(found)
 
     async def positions(self) -> dict[int, Progress]:
         """How far each partition is applied."""
@@ -130,10 +171,10 @@ def _fits(filters: Filters) -> ColumnElement[bool]:
     return and_(True, *conditions)
 
 
-def _cursor(last: Summary) -> str:
+def _cursor(time: datetime, id: str) -> str:
     """Opaque to callers: the keys of a page's last entry."""
-    micros = (last.created_at - BEGINNING) // timedelta(microseconds=1)
-    return base64.urlsafe_b64encode(f"{micros}:{last.id}".encode()).decode().rstrip("=")
+    micros = (time - BEGINNING) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{micros}:{id}".encode()).decode().rstrip("=")
 
 
 def _place(cursor: str) -> tuple[datetime, str]:
@@ -142,6 +183,13 @@ def _place(cursor: str) -> tuple[datetime, str]:
         return BEGINNING + timedelta(microseconds=int(micros)), str(UUID(id))
     except (ValueError, OverflowError) as error:
         raise BadCursor("This cursor is none that a list gave: begin without one.") from error
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _is_id(text: str) -> bool:

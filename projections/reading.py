@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from projections import call
+from projections.call import Call
 from projections.session import Summary, summarize
 from schemas.chain import ChainBroken, Head
 from schemas.ids import partition_of
@@ -62,10 +64,23 @@ class Reading:
         return Progress(self.head, self.progress.epoch, self.progress.command_offset)
 
 
-def fold(summaries: dict[str, Summary], taken: Taken) -> None:
-    """Bring the summary of the record's session up to it."""
-    if taken.session_id and (summary := summarize(summaries.get(taken.session_id), taken.event)):
-        summaries[taken.session_id] = summary
+class Folded(NamedTuple):
+    """Sessions and their tool calls, by id."""
+
+    summaries: dict[str, Summary]
+    calls: dict[str, Call]
+
+    def take(self, taken: Taken) -> None:
+        """Bring the record's session and its calls up to it."""
+        if not taken.session_id:
+            return
+        before = self.summaries.get(taken.session_id)
+        if (after := summarize(before, taken.event)) is None:
+            return
+        self.summaries[taken.session_id] = after
+        for id in call.touched(before, taken.event):
+            if (entry := call.evolve(self.calls.get(id), taken.event)) is not None:
+                self.calls[id] = entry
 
 
 def session_of(event: SessionEvent, partition: int) -> str | None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from projections.call import Call
 from projections.reading import Progress, Taken
 from projections.session import Summary
 from schemas.chain import Head
@@ -13,6 +14,7 @@ from schemas.chain import Head
 Row = dict[str, Any]
 _uuid = lru_cache(10_000)(UUID)
 _decoder = msgspec.msgpack.Decoder(Summary)
+_calls = msgspec.msgpack.Decoder(Call)
 
 
 def event_row(taken: Taken) -> Row:
@@ -50,6 +52,20 @@ def session_row(summary: Summary) -> Row:
     }
 
 
+def call_row(call: Call) -> Row:
+    """The row of `calls`."""
+    return {
+        "id": UUID(call.id),
+        "session_id": _uuid(call.session_id),
+        "tenant": storable(call.tenant),
+        "partition": call.partition,
+        "tool": storable(call.tool),
+        "status": call.status,
+        "requested_at": call.requested_at,
+        "entry": msgspec.msgpack.encode(call),
+    }
+
+
 def position_row(partition: int, progress: Progress) -> Row:
     """The row of `positions`."""
     head = progress.head
@@ -82,6 +98,11 @@ def progress(row: Row) -> Progress:
 def summary(stored: bytes) -> Summary:
     """What the column `summary` says."""
     return _decoder.decode(stored)
+
+
+def call(stored: bytes) -> Call:
+    """What the column `entry` says."""
+    return _calls.decode(stored)
 
 
 def storable(text: str) -> str:

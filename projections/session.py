@@ -9,11 +9,25 @@ from typing import Any, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands import session as decider
-from commands.session import Absent, Ended, Idle, State, Thinking
+from commands import situation
+from commands.situation import Absent, Acting, Ended, Idle, State, Thinking, Waiting
 from schemas.chain import ChainBroken
 from schemas.types.common import Refused, Sealed, Usage
-from schemas.types.session import MessagePosted, ReplyFailed, ReplyRecorded, ReplyRequested, SessionEvent, SessionStarted
+from schemas.types.session import (
+    MessagePosted,
+    Origin,
+    ReplyFailed,
+    ReplyRecorded,
+    ReplyRequested,
+    SessionEvent,
+    SessionStarted,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallSettled,
+    TurnStopped,
+)
+
+NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 
 class Failure(Struct, frozen=True):
@@ -23,13 +37,24 @@ class Failure(Struct, frozen=True):
     reason: str
 
 
+class Wish(Struct, frozen=True):
+    """A tool call as the model asked for it: `id` is the call's, `model_id` the one that the model gave it."""
+
+    id: str
+    model_id: str
+    tool: str
+    arguments: str | Sealed
+
+
 class Message(Struct, frozen=True):
-    """One message. `place` names its record in the events log, e.g. `e0-41`."""
+    """One message. `place` names its record in the events log, e.g. `e0-41`. Those of role `tool` are results: `call` says of which."""
 
     role: str
     content: str | Sealed
     at: datetime
     place: str
+    calls: tuple[Wish, ...] = ()
+    call: str | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -42,13 +67,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     created_at: datetime
     updated_at: datetime
-    state: State = decider.initial
+    state: State = situation.initial
     version: int = 0
     messages: int = 0
     command_offset: int = -1
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_micros: int = 0
     error: Failure | None = None
+    agent: str | None = None
+    origin: Origin | None = None
 
     @property
     def status(self) -> str:
@@ -58,6 +86,10 @@ class Summary(Struct, frozen=True, kw_only=True):
                 return "idle"
             case Thinking():
                 return "thinking"
+            case Acting():
+                return "acting"
+            case Waiting():
+                return "waiting"
             case Ended():
                 return "ended"
             case _:
@@ -94,6 +126,12 @@ def evolve(view: View, event: SessionEvent, place: str) -> View:
             return View(summary, (*view.messages, Message("user", body.content, event.meta.time, place)))
         case ReplyRecorded():
             return View(summary, (*view.messages, Message("assistant", body.content, event.meta.time, place)))
+        case ToolCallRequested():
+            return View(summary, _wished(view.messages, body, event.meta.time, place))
+        case ToolCallFinished():
+            return View(summary, (*view.messages, Message("tool", body.content, event.meta.time, place, call=body.call)))
+        case ToolCallSettled():
+            return View(summary, tuple(replace(each, content=body.content) if each.call == body.call else each for each in view.messages))
         case _:
             return View(summary, view.messages)
 
@@ -110,7 +148,7 @@ def summarize(summary: Summary | None, event: SessionEvent) -> Summary | None:
         raise ChainBroken(f"{meta.aggregate_id} has version {meta.version} after {summary.version if summary else 0}")
     summary = summary or _started(event)
     body = event.body
-    usage = body.usage if isinstance(body, ReplyRecorded | ReplyFailed) else None
+    usage: Usage = getattr(body, "usage", None) or NO_USAGE
     return Summary(
         id=summary.id,
         tenant=summary.tenant,
@@ -119,13 +157,16 @@ def summarize(summary: Summary | None, event: SessionEvent) -> Summary | None:
         metadata=summary.metadata,
         created_at=summary.created_at,
         updated_at=meta.time,
-        state=decider.evolve(summary.state, event),
+        state=situation.evolve(summary.state, event),
         version=meta.version,
-        messages=summary.messages + decider.is_message(body),
+        messages=summary.messages + isinstance(body, MessagePosted | ReplyRecorded | ToolCallFinished),
         command_offset=_applied(summary, event),
-        input_tokens=summary.input_tokens + (usage.input_tokens if usage else 0),
-        output_tokens=summary.output_tokens + (usage.output_tokens if usage else 0),
+        input_tokens=summary.input_tokens + usage.input_tokens,
+        output_tokens=summary.output_tokens + usage.output_tokens,
+        cost_micros=summary.cost_micros + usage.cost_micros,
         error=_error(summary, event),
+        agent=summary.agent,
+        origin=summary.origin,
     )
 
 
@@ -144,11 +185,17 @@ def overview(summary: Summary) -> dict[str, Any]:
         "status": summary.status,
         "outcome": summary.outcome,
         "model": summary.model,
+        "agent": summary.agent,
+        "origin": summary.origin and {"session_id": summary.origin.session_id, "version": summary.origin.version},
         "version": summary.version,
         "position": summary.position,
         "metadata": summary.metadata,
         "error": error and {"code": error.code, "reason": error.reason},
-        "usage": {"input_tokens": summary.input_tokens, "output_tokens": summary.output_tokens},
+        "usage": {
+            "input_tokens": summary.input_tokens,
+            "output_tokens": summary.output_tokens,
+            "cost_micros": summary.cost_micros,
+        },
         "created_at": rfc3339(summary.created_at),
         "updated_at": rfc3339(summary.updated_at),
     }
@@ -170,6 +217,8 @@ def _started(event: SessionEvent) -> Summary:
         metadata=event.body.metadata,
         created_at=event.meta.time,
         updated_at=event.meta.time,
+        agent=event.body.agent,
+        origin=event.body.origin,
     )
 
 
@@ -177,12 +226,13 @@ def _refused(summary: Summary, event: SessionEvent) -> Summary:
     body = event.body
     if event.meta.tenant != summary.tenant or not isinstance(body, Refused):
         return summary
-    usage = body.usage or Usage(input_tokens=0, output_tokens=0)
+    usage = body.usage or NO_USAGE
     return replace(
         summary,
         command_offset=_applied(summary, event),
         input_tokens=summary.input_tokens + usage.input_tokens,
         output_tokens=summary.output_tokens + usage.output_tokens,
+        cost_micros=summary.cost_micros + usage.cost_micros,
     )
 
 
@@ -192,7 +242,7 @@ def _applied(summary: Summary, event: SessionEvent) -> int:
 
 def _error(summary: Summary, event: SessionEvent) -> Failure | None:
     match event.body:
-        case ReplyFailed() as body:
+        case ReplyFailed() | TurnStopped() as body:
             return Failure(body.code, body.reason)
         case ReplyRequested():
             return None
@@ -200,6 +250,30 @@ def _error(summary: Summary, event: SessionEvent) -> Failure | None:
             return summary.error
 
 
+def _wished(messages: tuple[Message, ...], body: ToolCallRequested, at: datetime, place: str) -> tuple[Message, ...]:
+    """With the call beside the others of its reply; a session for one call has no reply that asked."""
+    wish = Wish(body.call, body.model_id, body.tool, body.arguments)
+    for index in range(len(messages) - 1, -1, -1):
+        if messages[index].role == "assistant":
+            asked = replace(messages[index], calls=(*messages[index].calls, wish))
+            return (*messages[:index], asked, *messages[index + 1 :])
+    return (*messages, Message("assistant", "", at, place, (wish,)))
+
+
 def _message(message: Message) -> dict[str, Any]:
-    content = message.content if isinstance(message.content, str) else {"sealed": message.content.key_id}
-    return {"role": message.role, "content": content, "at": rfc3339(message.at), "place": message.place}
+    shown: dict[str, Any] = {
+        "role": message.role,
+        "content": shown_text(message.content),
+        "at": rfc3339(message.at),
+        "place": message.place,
+    }
+    if message.calls:
+        shown["tool_calls"] = [{"id": each.id, "tool": each.tool, "arguments": shown_text(each.arguments)} for each in message.calls]
+    if message.call:
+        shown["call"] = message.call
+    return shown
+
+
+def shown_text(content: str | Sealed) -> str | dict[str, str]:
+    """Text, or which key it was sealed with."""
+    return content if isinstance(content, str) else {"sealed": content.key_id}

@@ -1,21 +1,23 @@
 """Writes to the read model: rows and positions in one transaction, from the positions it expects and from no other (rule 10)."""
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Text, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from projections import rows
-from projections.reading import Progress, Taken, fold
-from projections.tables import events, positions, sessions
+from projections import call, rows
+from projections.reading import Folded, Progress, Taken
+from projections.rows import Row
+from projections.tables import calls, events, positions, sessions
 
 CHANNEL = "soma_applied"
 
 _EVENT = events.insert()
 _SESSION = insert(sessions)
 _SESSION = _SESSION.on_conflict_do_update(index_elements=["id"], set_={c.name: c for c in _SESSION.excluded if c.name != "id"})
+_CALL = insert(calls)
+_CALL = _CALL.on_conflict_do_update(index_elements=["id"], set_={c.name: c for c in _CALL.excluded if c.name != "id"})
 _HELD = (
     select(positions)
     .where(positions.c.partition.in_(bindparam("partitions", expanding=True)))
@@ -54,8 +56,11 @@ def project(connection: Connection, before: Mapping[int, Progress], after: Mappi
     taken = list(taken)
     if taken:
         connection.execute(_EVENT, [rows.event_row(each) for each in taken])
-        if changed := _fold(connection, taken):
-            connection.execute(_SESSION, changed)
+        sessions_changed, calls_changed = _fold(connection, taken)
+        if sessions_changed:
+            connection.execute(_SESSION, sessions_changed)
+        if calls_changed:
+            connection.execute(_CALL, calls_changed)
     moved = [rows.position_row(partition, progress) for partition, progress in after.items()]
     connection.execute(_POSITION, [{**row, "partition_": row["partition"]} for row in moved])
 
@@ -68,12 +73,17 @@ def announce(connection: Connection, reached: Mapping[int, Progress]) -> None:
     connection.execute(_NOTIFY, {"payloads": payloads})
 
 
-def _fold(connection: Connection, taken: list[Taken]) -> list[dict[str, Any]]:
-    """The rows of the sessions that these records belong to, after them."""
+def _fold(connection: Connection, taken: list[Taken]) -> tuple[list[Row], list[Row]]:
+    """The rows of the sessions that these records belong to, and of the calls that they change, after them."""
     ids = {UUID(each.session_id) for each in taken if each.session_id}
     stored = map(rows.summary, connection.scalars(select(sessions.c.summary).where(sessions.c.id.in_(ids))))
-    before = {summary.id: summary for summary in stored}
-    after = dict(before)
+    summaries = {summary.id: summary for summary in stored}
+    touched = {UUID(id) for each in taken if each.session_id for id in call.touched(summaries.get(each.session_id), each.event)}
+    calls_stored = map(rows.call, connection.scalars(select(calls.c.entry).where(calls.c.id.in_(touched)))) if touched else ()
+    before = Folded(summaries, {entry.id: entry for entry in calls_stored})
+    after = Folded(dict(before.summaries), dict(before.calls))
     for each in taken:
-        fold(after, each)
-    return [rows.session_row(summary) for id, summary in after.items() if summary is not before.get(id)]
+        after.take(each)
+    changed_sessions = [rows.session_row(new) for id, new in after.summaries.items() if new is not before.summaries.get(id)]
+    changed_calls = [rows.call_row(entry) for id, entry in after.calls.items() if entry is not before.calls.get(id)]
+    return changed_sessions, changed_calls

@@ -44,6 +44,23 @@ events = Table(
     Index("events_of_session", "session_id", "offset"),
 )
 
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("session_id", Uuid, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("tool", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("requested_at", DateTime(timezone=True), nullable=False),
+    Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.call.Call, from which the row is made"),
+    PrimaryKeyConstraint("id", name="calls_pkey"),
+    Index("calls_newest", "tenant", "requested_at", "id"),
+    Index("calls_of_session", "session_id", "requested_at"),
+    Index("calls_open", "tenant", "status", "requested_at"),
+)
+
 positions = Table(
     "positions",
     metadata,

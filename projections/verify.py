@@ -14,11 +14,10 @@ from sqlalchemy import Connection, Engine, Table, func, select, text
 from ops.settings import Settings
 from projections import database, rows, store
 from projections.cores import Watch, over_partitions
-from projections.reading import Progress, Reading, fold
+from projections.reading import Folded, Progress, Reading
 from projections.rows import Row
-from projections.session import Summary
 from projections.source import Source, Step
-from projections.tables import events, positions, sessions
+from projections.tables import calls, events, positions, sessions
 from schemas.chain import digest
 
 ROWS_AT_ONCE = 1_000
@@ -67,22 +66,27 @@ def verify(settings: Settings, begin: Callable[[dict[int, int]], None], watch: W
 def verify_partition(check: Check, partition: int, step: Step) -> Verified:
     """Compare one partition's rows with its log."""
     source, reading = Source(check.settings), Reading(partition, Progress())
-    summaries = dict[str, Summary]()
+    folded = Folded({}, {})
 
     def event_rows() -> Iterator[Row]:
         for taken in source.valid(reading, check.positions[partition].head.next_offset, step):
-            fold(summaries, taken)
+            folded.take(taken)
             yield rows.event_row(taken)
 
     def differences(connection: Connection) -> Iterator[Difference]:
         yield from _compare(connection, events, partition, "offset", event_rows())
-        yield from _compare(connection, sessions, partition, "id", sorted(map(rows.session_row, summaries.values()), key=itemgetter("id")))
+        yield from _compare(connection, sessions, partition, "id", _by_id(map(rows.session_row, folded.summaries.values())))
+        yield from _compare(connection, calls, partition, "id", _by_id(map(rows.call_row, folded.calls.values())))
         yield from _compare(connection, positions, partition, "partition", [rows.position_row(partition, reading.progress)])
 
     with database.engine(database.url(check.settings)) as engine, _snapshot(engine) as connection:
         connection.execute(text(f"SET TRANSACTION SNAPSHOT '{check.snapshot}'"))
         differing = list(islice(differences(connection), MOST))
-    return Verified(reading.head.sequence, len(summaries), differing)
+    return Verified(reading.head.sequence, len(folded.summaries), differing)
+
+
+def _by_id(filled: Iterable[Row]) -> list[Row]:
+    return sorted(filled, key=itemgetter("id"))
 
 
 @contextmanager
@@ -112,7 +116,7 @@ def _compare(connection: Connection, table: Table, partition: int, key: str, exp
 def _strays(connection: Connection, held: Collection[int]) -> dict[int, Verified]:
     """Rows of partitions that have no position: nothing projected them."""
     strays = dict[int, Verified]()
-    for table in (events, sessions):
+    for table in (events, sessions, calls):
         statement = select(table.c.partition, func.count()).where(table.c.partition.not_in(held)).group_by(table.c.partition)
         for partition, count in connection.execute(statement):
             verified = strays.setdefault(partition, Verified(0, 0, []))

@@ -54,7 +54,7 @@ def bundle(name: str) -> Schema:
             return inline(sources()[schema])
         if schema["type"] == "record":
             return {**schema, "fields": [{**field, "type": inline(field["type"])} for field in schema["fields"]]}
-        return schema
+        return {key: inline(part) if key in ("items", "values") else part for key, part in schema.items()}
 
     return inline(name)
 

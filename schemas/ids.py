@@ -32,6 +32,11 @@ def keyed_id(tenant: str, route: str, key: str, partitions: int) -> str:
     return _with(value, version=8, partition=(value >> 16) % partitions)
 
 
+def named_id(tenant: str, noun: str, name: str) -> str:
+    """The id of what a tenant calls by a name: a tool, a capsule. Topics keyed by name have one partition and never grow (rule 3)."""
+    return keyed_id(tenant, noun, name, 1)
+
+
 def derived_id(*parts: object) -> str:
     """A uuid5 of the parts: the same parts give the same id everywhere."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, "\x1f".join(map(str, parts))))

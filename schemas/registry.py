@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,11 +10,21 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.common._httpx_compat import httpx  # httpx or httpx2: which of them the client uses
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro import parse_schema
-from tenacity import Retrying, retry_if_exception, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter, wait_random
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential_jitter,
+    wait_random,
+)
 
 from schemas.codec import Codec, UnknownSchema, Unreadable
 from schemas.contract import subjects
 
+log = logging.getLogger("soma.registry")
 M = TypeVar("M", bound=msgspec.Struct)
 COMPATIBILITY = "BACKWARD_TRANSITIVE"
 
@@ -104,6 +115,15 @@ class Registry:
                 return codec.decode(value)
             except UnknownSchema as unknown:
                 await asyncio.to_thread(self.learn, unknown.schema_id)
+
+    async def answers(self) -> None:
+        """Returns once it answers. Bounded questions, where `codec` would hold a thread for as long as it takes."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RegistryDown),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5),
+            before_sleep=before_sleep_log(log, logging.WARNING),
+        )
+        await retrying(asyncio.to_thread, self.ping)
 
     def ping(self) -> None:
         """Raises RegistryDown when the registry does not answer."""

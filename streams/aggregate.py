@@ -12,6 +12,8 @@ from streams.noun import Noun
 MEMORY = timedelta(hours=24)
 MEMORY_LIMIT = 1_000
 """Ids of commands that an aggregate remembers: one more is refused, none is forgotten early."""
+REPORTS_LIMIT = 500
+"""Ids of reports among them, where a noun is reported to without end: callers keep the other half."""
 NOT_REMEMBERED = frozenset({"duplicate", "key_reused"})
 
 S = TypeVar("S")
@@ -57,6 +59,8 @@ class Aggregate(Outline[S], Generic[S], array_like=True):
         if meta.index == 0 and not (isinstance(event.body, Refused) and event.body.code in NOT_REMEMBERED):
             self.forget(meta.time)
             self.taken[meta.command_id] = Taken(meta.time, meta.command, meta.key_digest)
+            if noun.reported and meta.key_digest is None:
+                self._forget_reports()
         if meta.version is None:
             return
         if meta.version != self.version + 1:
@@ -74,6 +78,12 @@ class Aggregate(Outline[S], Generic[S], array_like=True):
             if now - self.taken[oldest].time < MEMORY:
                 return
             del self.taken[oldest]
+
+    def _forget_reports(self) -> None:
+        """Drop the oldest of the commands that came without a caller's key, where they are too many."""
+        reports = [id for id, taken in self.taken.items() if taken.key_digest is None]
+        for id in reports[:-REPORTS_LIMIT]:
+            del self.taken[id]
 
     def refusal(self, command: Any, noun: Noun) -> Refused | None:
         """Why any noun would refuse this command, if it would."""

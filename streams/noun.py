@@ -15,7 +15,8 @@ from schemas.chain import digest
 class Noun:
     """An aggregate's topics, its decider, and what its states wait for. One instance a noun, beside its effects.
 
-    `results` are the commands that report an effect: they are never turned away for their number.
+    `results` are the commands that report an effect: they are never turned away for their number. `reported` says that they come
+    without end, and that one which is taken twice does no harm: then of their ids only the last ones are remembered.
     `sources` are the modules that fold: a snapshot made by other code is not used (rule 8).
     """
 
@@ -35,6 +36,7 @@ class Noun:
     keeps_place: Callable[[Any], bool]
     results: tuple[type[Any], ...]
     sources: tuple[ModuleType, ...]
+    reported: bool = False
 
     def fingerprint(self) -> str:
         """Changes with the code that folds."""

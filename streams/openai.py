@@ -1,13 +1,15 @@
 """Asks a model over HTTP, as OpenAI's chat completions do."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
+import msgspec
 import openai
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionMessageToolCallUnionParam, ChatCompletionToolUnionParam
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from ops.models import Model
 from schemas.types.common import Usage
-from streams.models import Ending, Message, Rejected, Unavailable
+from streams.models import Ending, Message, Offer, Prompt, Rejected, Unavailable, Wanted
 
 
 class OpenAI:
@@ -17,13 +19,14 @@ class OpenAI:
         self._model = model
         self._client = openai.AsyncOpenAI(base_url=str(model.base_url), api_key=model.api_key or "none", max_retries=0)
 
-    async def reply(self, conversation: list[Message], seconds: float) -> AsyncIterator[str | Ending]:
-        finish_reason, usage = "stop", None
+    async def reply(self, prompt: Prompt, seconds: float) -> AsyncIterator[str | Ending]:
+        finish_reason, usage, calls = "stop", None, Calls()
         try:
             stream = await self._client.chat.completions.create(
                 model=self._model.model or self._model.name,
-                messages=[_param(message) for message in conversation],
-                max_tokens=self._model.max_tokens,
+                messages=[_param(message) for message in prompt.messages],
+                max_tokens=prompt.max_tokens,
+                tools=[_tool(offer) for offer in prompt.tools] or openai.omit,
                 timeout=seconds,
                 stream=True,
                 stream_options={"include_usage": True},
@@ -34,19 +37,62 @@ class OpenAI:
                         usage = Usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
                     for choice in chunk.choices:
                         finish_reason = choice.finish_reason or finish_reason
+                        calls.take(choice.delta.tool_calls or ())
                         if choice.delta.content:
                             yield choice.delta.content
         except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as error:
             raise Unavailable(_brief(error)) from error
         except openai.APIError as error:
             raise Rejected(_brief(error)) from error
-        yield Ending(finish_reason, usage)
+        yield Ending(finish_reason, usage, calls.wanted())
+
+
+class Calls:
+    """Tool calls as they come in pieces. What a model writes of one is bounded like the rest of its reply: by its tokens."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, tuple[str, str, str]] = {}
+
+    def take(self, pieces: Iterable[ChoiceDeltaToolCall]) -> None:
+        for piece in pieces:
+            id, name, arguments = self._pieces.get(piece.index, ("", "", ""))
+            function = piece.function
+            self._pieces[piece.index] = (
+                piece.id or id,
+                name + (function.name or "" if function else ""),
+                arguments + (function.arguments or "" if function else ""),
+            )
+
+    def wanted(self) -> tuple[Wanted, ...]:
+        return tuple(Wanted(id or f"call_{index}", name, arguments) for index, (id, name, arguments) in sorted(self._pieces.items()))
 
 
 def _param(message: Message) -> ChatCompletionMessageParam:
-    if message.role == "user":
-        return {"role": "user", "content": message.content}
-    return {"role": "assistant", "content": message.content}
+    match message.role:
+        case "system":
+            return {"role": "system", "content": message.content}
+        case "user":
+            return {"role": "user", "content": message.content}
+        case "tool":
+            return {"role": "tool", "content": message.content, "tool_call_id": message.call or ""}
+        case "assistant" if not message.calls:
+            return {"role": "assistant", "content": message.content}
+    return {"role": "assistant", "content": message.content, "tool_calls": [_asked(call) for call in message.calls]}
+
+
+def _asked(call: Wanted) -> ChatCompletionMessageToolCallUnionParam:
+    """Arguments that are no JSON were answered with what is wrong; some servers stumble over them here."""
+    try:
+        msgspec.json.decode(call.arguments)
+        arguments = call.arguments
+    except msgspec.DecodeError:
+        arguments = "{}"
+    return {"type": "function", "id": call.id, "function": {"name": call.tool, "arguments": arguments}}
+
+
+def _tool(offer: Offer) -> ChatCompletionToolUnionParam:
+    parameters = msgspec.json.decode(offer.parameters, type=dict[str, object])
+    return {"type": "function", "function": {"name": offer.name, "description": offer.description, "parameters": parameters}}
 
 
 def _brief(error: openai.APIError) -> str:

@@ -6,34 +6,32 @@ A takeover starts exactly those again that are outstanding; a cancel that is rec
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from aiokafka.errors import KafkaError
 from cachetools import LRUCache
 from msgspec import Struct
+from msgspec.structs import replace
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from commands.session import ModelCall, result_id
+from commands.session import ModelCall, is_message, result_id
+from commands.talk import cost
 from ops import failpoints, metrics
 from ops.models import Model
 from ops.telemetry import span
 from schemas.codec import Codec
-from schemas.ids import new_id
-from schemas.types.common import Sealed, Usage
-from schemas.types.session import (
-    MessagePosted,
-    OutputDelta,
-    RecordFailure,
-    RecordReply,
-    ReplyRecorded,
-    SessionEvent,
-)
+from schemas.ids import new_id, partition_of
+from schemas.types.common import Usage
+from schemas.types.session import Origin, OutputDelta, RecordFailure, RecordReply, SessionEvent, SessionStarted
+from schemas.types.tool import Definition
 from streams.aggregate import Outline
-from streams.models import Ending, Message, Rejected, Replier, Unavailable, replier
+from streams.conversation import asked, messages
+from streams.models import Ending, Offer, Prompt, Rejected, Replier, Unavailable, replier
 from streams.services import Services
 from streams.session import SESSION
+from streams.tool import Tools, given
 
 log = logging.getLogger("soma.orchestrator")
 OUTPUT = "soma.session.output"
@@ -75,12 +73,12 @@ class Running(Struct, frozen=True):
 class Orchestrator:
     """The Effects of sessions. `start` once the services exist; everything runs on one event loop."""
 
-    def __init__(self, models: Mapping[str, Model], output: Codec[OutputDelta]) -> None:
-        self._models, self._output = models, output
+    def __init__(self, models: Mapping[str, Model], output: Codec[OutputDelta], tools: Tools) -> None:
+        self._models, self._output, self._tools = models, output, tools
         self._repliers: dict[str, Replier] = {name: replier(model) for name, model in models.items()}
         self._places = {name: asyncio.Semaphore(model.concurrency) for name, model in models.items()}
         self._running: dict[str, Running] = {}
-        self._conversations: LRUCache[str, list[Message]] = LRUCache(CONVERSATIONS)
+        self._conversations: LRUCache[str, list[Any]] = LRUCache(CONVERSATIONS)
         self._services: Services | None = None
 
     def start(self, services: Services) -> None:
@@ -89,9 +87,8 @@ class Orchestrator:
 
     def seen(self, event: SessionEvent) -> None:
         """Keep the conversations that grow here in memory."""
-        body = event.body
-        if isinstance(body, MessagePosted | ReplyRecorded) and not isinstance(body.content, Sealed):
-            self._conversations.setdefault(event.meta.aggregate_id, []).append(_message(body, body.content))
+        if is_message(event.body):
+            self._conversations.setdefault(event.meta.aggregate_id, []).append(event.body)
 
     def want(self, partition: int, id: str, effect: ModelCall | None, aggregate: Outline[Any], trace: dict[str, str]) -> None:
         """Start the call, unless it runs; stop the one that is no longer waited for."""
@@ -136,27 +133,37 @@ class Orchestrator:
             return _failure(call, reply, "rejected", f"No model {call.model!r} is configured here.")
         try:
             async with asyncio.timeout(seconds), self._places[call.model]:
-                conversation = await self._conversation(job)
-                ending = await self._ask(job, conversation, reply, seconds)
+                tools = await given(self._tools, job.tenant, call.tools)
+                ending = await self._ask(job, await self._prompt(job, tools), reply, seconds)
         except TimeoutError:
             return _failure(call, reply, "deadline", f"The model did not answer within {seconds:.0f} s.")
         except Rejected as error:
             return _failure(call, reply, "rejected", str(error))
-        content = "".join(reply.text)
+        content, usage = "".join(reply.text), _priced(call, ending.usage)
         if len(content) > REPLY_CHARACTERS:
-            return _failure(call, reply, "too_large", f"The reply is longer than {REPLY_CHARACTERS} characters.", ending.usage)
+            return _failure(call, reply, "too_large", f"The reply is longer than {REPLY_CHARACTERS} characters.", usage)
         return RecordReply(
-            request=call.request, attempt=reply.attempt, content=content, finish_reason=ending.finish_reason, usage=ending.usage
+            request=call.request,
+            attempt=reply.attempt,
+            content=content,
+            finish_reason=ending.finish_reason,
+            usage=usage,
+            calls=asked(ending.calls, tools),
         )
 
-    async def _ask(self, job: Job, conversation: list[Message], reply: Reply, seconds: float) -> Ending:
+    async def _prompt(self, job: Job, tools: Mapping[str, Definition]) -> Prompt:
+        offers = tuple(Offer(name, tool.description, tool.parameters) for name, tool in tools.items())
+        most = self._models[job.call.model].max_tokens
+        return Prompt(messages(await self._conversation(job)), min(job.call.max_tokens or most, most), offers)
+
+    async def _ask(self, job: Job, prompt: Prompt, reply: Reply, seconds: float) -> Ending:
         """Ask, again while the server is unavailable: the deadline around this ends it. Each attempt begins its text anew."""
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(Unavailable), wait=wait_exponential_jitter(multiplier=0.5, max=10), before_sleep=_log_retry
         ):
             with attempt:
                 reply.attempt, reply.text, reply.sent, reply.index = new_id(job.partition), [], 0, 0
-                async for piece in self._repliers[job.call.model].reply(conversation, seconds):
+                async for piece in self._repliers[job.call.model].reply(prompt, seconds):
                     if isinstance(piece, Ending):
                         return piece
                     reply.text.append(piece)
@@ -180,30 +187,37 @@ class Orchestrator:
             with attempt:
                 await self._ready().send(SESSION, job.partition, id, command_id, job.tenant, outcome, trace)
 
-    async def _conversation(self, job: Job) -> list[Message]:
-        """From memory when that holds every message, else from the log by their places."""
+    async def _conversation(self, job: Job) -> list[Any]:
+        """Records, from memory when that holds all, else from the log by their places; those of the session it was forked from first."""
         kept = self._conversations.get(job.session_id)
         if kept is None or len(kept) != len(job.places):
             kept = await asyncio.to_thread(self._read, job)
             self._conversations[job.session_id] = kept
+        first = kept[0] if kept else None
+        if isinstance(first, SessionStarted) and first.origin:
+            return [*await asyncio.to_thread(self._read_origin, first.origin), *kept]
         return list(kept)
 
-    def _read(self, job: Job) -> list[Message]:
-        services, messages = self._ready(), []
-        for record in services.log.read_at(SESSION.events, job.partition, job.places):
-            body = services.registry.decode(services.events, record.value).body
-            if isinstance(body.content, Sealed):
-                raise Rejected(f"A message of this session is sealed with key {body.content.key_id}, which is not to be had here.")
-            messages.append(_message(body, body.content))
-        return messages
+    def _read(self, job: Job) -> list[Any]:
+        return self._bodies(job.partition, job.places)
+
+    def _read_origin(self, origin: Origin) -> list[Any]:
+        bodies = self._bodies(partition_of(origin.session_id), origin.places)
+        first = bodies[0] if bodies else None
+        return [*(self._read_origin(first.origin) if isinstance(first, SessionStarted) and first.origin else ()), *bodies]
+
+    def _bodies(self, partition: int, places: Sequence[int]) -> list[Any]:
+        services = self._ready()
+        records = services.log.read_at(SESSION.events, partition, list(places))
+        return [services.registry.decode(services.events, record.value).body for record in records]
 
     def _ready(self) -> Services:
         assert self._services, "start() comes before want()"
         return self._services
 
 
-def _message(body: MessagePosted | ReplyRecorded, text: str) -> Message:
-    return Message("user" if isinstance(body, MessagePosted) else "assistant", text)
+def _priced(call: ModelCall, usage: Usage | None) -> Usage | None:
+    return usage and replace(usage, cost_micros=cost(call.price, usage.input_tokens, usage.output_tokens))
 
 
 def _failure(call: ModelCall, reply: Reply, code: str, reason: str, usage: Usage | None = None) -> RecordFailure:

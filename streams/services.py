@@ -1,4 +1,4 @@
-"""What every processor of a worker shares: the ways to the log, and who runs effects."""
+"""What the processors of a noun share: the ways to the log, and who runs effects."""
 
 import asyncio
 import logging
@@ -40,6 +40,16 @@ class Effects(Protocol):
         """Another worker may own this partition now: stop what runs for it."""
 
 
+class Nothing:
+    """The Effects of a noun whose states wait for nothing but the clock."""
+
+    def seen(self, event: Any) -> None: ...
+
+    def want(self, partition: int, id: str, effect: Any, aggregate: Outline[Any], trace: dict[str, str]) -> None: ...
+
+    def release(self, partition: int) -> None: ...
+
+
 class Rounds:
     """Lets the partitions of a process append together, in rounds: who comes while one is under way waits for the next.
 
@@ -63,7 +73,10 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Services:
-    """`producer` appends events and nothing else; `side` sends commands of the platform, snapshots, deltas, dead letters."""
+    """One a noun, for its codecs and effects; a process's nouns share all the rest.
+
+    `producer` appends events and nothing else; `side` sends commands of the platform, snapshots, deltas, dead letters.
+    """
 
     log: Log
     registry: Registry

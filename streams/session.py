@@ -1,6 +1,6 @@
 """The session as the generic processor sees it."""
 
-from commands import session
+from commands import call, session, situation, talk
 from schemas.types import common
 from schemas.types import session as types
 from streams import aggregate
@@ -13,14 +13,14 @@ SESSION = Noun(
     snapshots="soma.session.snapshots",
     command=types.SessionCommand,
     event=types.SessionEvent,
-    initial=session.initial,
-    state=session.State,
+    initial=situation.initial,
+    state=situation.State,
     decide=session.decide,
-    evolve=session.evolve,
+    evolve=situation.evolve,
     outstanding=session.outstanding,
     due=session.due,
     when_due=session.when_due,
     keeps_place=session.is_message,
-    results=(types.RecordReply, types.RecordFailure, types.ExpireSession),
-    sources=(session, aggregate, types, common),
+    results=(types.RecordReply, types.RecordFailure, types.ExpireSession, types.BeginCall, types.RecordResult, types.PassDeadline),
+    sources=(situation, talk, call, aggregate, types, common),
 )

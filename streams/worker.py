@@ -1,4 +1,4 @@
-"""`soma worker`: Faust brings commands, a processor a partition turns them into events, the orchestrator runs what they ask for."""
+"""`soma worker`: Faust brings commands of every noun, a processor a partition turns them into events, effects run what they ask for."""
 
 import asyncio
 import logging
@@ -23,13 +23,15 @@ from schemas.registry import NotRegistered, Registry
 from schemas.types.session import OutputDelta
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.processor import Processor
-from streams.services import Halt, Services
+from streams.services import Effects, Halt, Nothing, Rounds, Services
 from streams.session import SESSION
+from streams.tool import TOOL, TOOLS, Tools
 
 log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
+NOUNS = (SESSION, TOOL)
 
 
 class Worker:
@@ -37,9 +39,9 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._processors: dict[int, Processor] = {}
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._services: asyncio.Future[Services] = asyncio.get_event_loop().create_future()
+        self._processors: dict[TP, Processor] = {}
+        self._tasks: dict[TP, asyncio.Task[None]] = {}
+        self._services: asyncio.Future[dict[str, Services]] = asyncio.get_event_loop().create_future()
 
     async def start(self) -> None:
         """Build what processors share. Waits for a registry that does not answer; raises NotRegistered, KafkaError."""
@@ -49,19 +51,30 @@ class Worker:
         await asyncio.gather(producer.start(), side.start())
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
-        orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output)
-        services = Services(
-            log=Log(kafka.confluent(self._settings)),
-            registry=registry,
-            commands=await asyncio.to_thread(registry.codec, SESSION.commands, SESSION.command),
-            events=await asyncio.to_thread(registry.codec, SESSION.events, SESSION.event),
-            producer=producer,
-            side=side,
-            effects=orchestrator,
-            origin=self._settings.soma_origin,
-        )
-        orchestrator.start(services)
+        orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
+        effects: dict[str, Effects] = {SESSION.name: orchestrator, TOOL.name: Nothing()}
+        reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
+        for noun in NOUNS:
+            services[noun.commands] = Services(
+                log=reader,
+                registry=registry,
+                commands=await asyncio.to_thread(registry.codec, noun.commands, noun.command),
+                events=await asyncio.to_thread(registry.codec, noun.events, noun.event),
+                producer=producer,
+                side=side,
+                effects=effects[noun.name],
+                origin=self._settings.soma_origin,
+                rounds=rounds,
+            )
+        orchestrator.start(services[SESSION.commands])
         self._services.set_result(services)
+
+    def _follow(self, registry: Registry) -> Tools:
+        """What is known of tools, kept up to date for as long as this process lives."""
+        tools = Tools(TOOLS, registry, kafka.aiokafka(self._settings), "worker")
+        self._following = asyncio.create_task(tools.run(), name="follow tools")
+        self._following.add_done_callback(_halt_on_error)
+        return tools
 
     async def stop(self) -> None:
         """Let the appends that run finish, write snapshots, and close."""
@@ -70,34 +83,39 @@ class Worker:
         services = await self._services
         await self.revoke(set(self._processors))
         await asyncio.gather(*[processor.snapshots.save() for processor in self._processors.values()])
-        for partition in self._processors:
-            services.effects.release(partition)
-        await asyncio.gather(services.producer.stop(), services.side.stop())
+        for tp in self._processors:
+            services[tp.topic].effects.release(tp.partition)
+        self._following.cancel()
+        shared = services[SESSION.commands]  # as any other's
+        await asyncio.gather(shared.producer.stop(), shared.side.stop())
 
-    async def assign(self, partitions: set[int]) -> None:
+    async def assign(self, partitions: set[TP]) -> None:
         """Run a processor for each of these, and for none besides. One that was here before folds only what it missed."""
         services = await self._services
         for gone in set(self._processors) - partitions:
-            services.effects.release(gone)
+            services[gone.topic].effects.release(gone.partition)
             del self._processors[gone]
-        for number in partitions:
-            processor = self._processors.setdefault(number, Processor(SESSION, number, services))
-            self._tasks[number] = asyncio.create_task(processor.run(), name=f"{SESSION.commands}/{number}")
-            self._tasks[number].add_done_callback(_halt_on_error)
-        log.info("own partitions %s of %s", sorted(partitions), SESSION.commands)
+        for noun in NOUNS:
+            own = [tp for tp in partitions if tp.topic == noun.commands]
+            for tp in own:
+                processor = self._processors.setdefault(tp, Processor(noun, tp.partition, services[tp.topic]))
+                self._tasks[tp] = asyncio.create_task(processor.run(), name=f"{tp.topic}/{tp.partition}")
+                self._tasks[tp].add_done_callback(_halt_on_error)
+            log.info("own partitions %s of %s", sorted(tp.partition for tp in own), noun.commands)
 
-    async def revoke(self, partitions: set[int]) -> None:
+    async def revoke(self, partitions: set[TP]) -> None:
         """Hold still: each of these may belong to another worker from now on."""
         held = partitions & set(self._tasks)
-        await asyncio.gather(*[self._processors[number].pause() for number in held])
-        for number in held:
-            self._tasks.pop(number).cancel()
+        await asyncio.gather(*[self._processors[tp].pause() for tp in held])
+        for tp in held:
+            self._tasks.pop(tp).cancel()
 
     async def deliver(self, event: EventT[Any]) -> None:
         """Hand a command to its partition; Faust is told once what it leads to is in the log."""
         message = event.message
-        processor = self._processors.get(message.partition)
-        if processor is None or message.partition not in self._tasks:
+        tp = TP(message.topic, message.partition)
+        processor = self._processors.get(tp)
+        if processor is None or tp not in self._tasks:
             event.ack()  # not ours any more: the next owner finds it by the log
             return
         headers = dict(message.headers or {})  # Faust gives a list or a dict
@@ -107,24 +125,24 @@ class Worker:
 
     async def tick(self) -> None:
         """Deadlines and snapshots. What Kafka does not take now is said again a second later."""
-        for number, processor in list(self._processors.items()):
-            if number not in self._tasks:  # revoked, perhaps while another one's snapshot was written
+        for tp, processor in list(self._processors.items()):
+            if tp not in self._tasks:  # revoked, perhaps while another one's snapshot was written
                 continue
             try:
                 await processor.tick()
             except KafkaError as error:
-                log.warning("partition %d: %r: trying again in a second", number, error)
+                log.warning("%s/%d: %r: trying again in a second", tp.topic, tp.partition, error)
 
-    async def check_epoch(self) -> None:
-        """Raises Halt when the commands topic was created anew: its offsets mean other commands now (rule 5)."""
-        services = await self._services
-        try:
-            epoch = await asyncio.to_thread(services.log.epoch, SESSION.commands)
-        except LogUnavailable as error:
-            log.warning("%s Looking again in %d s.", error, EPOCH_SECONDS)
-            return
-        if any(processor.epoch not in ("", epoch) for processor in self._processors.values()):
-            raise Halt(f"{SESSION.commands} was created anew: starting again with its new epoch")
+    async def check_epochs(self) -> None:
+        """Raises Halt when a commands topic was created anew: its offsets mean other commands now (rule 5)."""
+        for topic, services in (await self._services).items():
+            try:
+                epoch = await asyncio.to_thread(services.log.epoch, topic)
+            except LogUnavailable as error:
+                log.warning("%s Looking again in %d s.", error, EPOCH_SECONDS)
+                return
+            if any(processor.epoch not in ("", epoch) for tp, processor in self._processors.items() if tp.topic == topic):
+                raise Halt(f"{topic} was created anew: starting again with its new epoch")
 
 
 def build(settings: Settings) -> faust.App:
@@ -147,18 +165,21 @@ def build(settings: Settings) -> faust.App:
     )
     worker = Worker(settings)
 
-    @app.agent(app.topic(SESSION.commands, key_serializer="raw", value_serializer="raw"))
     async def commands(stream: faust.Stream[bytes]) -> None:
         async for event in stream.noack().events():
             await worker.deliver(event)
 
+    topics = {noun.commands for noun in NOUNS}
+    for noun in NOUNS:
+        app.agent(app.topic(noun.commands, key_serializer="raw", value_serializer="raw"), name=f"{noun.name} commands")(commands)
+
     @app.on_partitions_assigned.connect
     async def assigned(_: Any, assigned: set[TP], **kwargs: Any) -> None:
-        await worker.assign({tp.partition for tp in assigned if tp.topic == SESSION.commands})
+        await worker.assign({tp for tp in assigned if tp.topic in topics})
 
     @app.on_partitions_revoked.connect
     async def revoked(_: Any, revoked: set[TP], **kwargs: Any) -> None:
-        await worker.revoke({tp.partition for tp in revoked if tp.topic == SESSION.commands})
+        await worker.revoke({tp for tp in revoked if tp.topic in topics})
 
     @app.on_before_shutdown.connect
     async def before_shutdown(_: Any, **kwargs: Any) -> None:
@@ -174,7 +195,7 @@ def build(settings: Settings) -> faust.App:
 
     @app.timer(EPOCH_SECONDS)
     async def epoch() -> None:
-        await _or_halt(worker.check_epoch())
+        await _or_halt(worker.check_epochs())
 
     return app
 

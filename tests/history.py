@@ -8,7 +8,8 @@ from confluent_kafka import Producer
 from schemas.codec import Codec
 from schemas.ids import derived_id, new_id
 from schemas.types.common import CommandMeta, Position, Sealed, Usage
-from schemas.types.session import CloseSession, PostMessage, RecordReply, SessionCommand, SessionEvent, StartSession
+from schemas.types.session import CloseSession, PostMessage, RecordReply, SessionEvent, StartSession
+from streams.noun import Noun
 from streams.partition import Incoming, Partition
 from streams.session import SESSION
 
@@ -27,14 +28,18 @@ class Written(NamedTuple):
 class History:
     """What one partition's worker would have appended. `take` gives the records since the last time, `events` all that they say."""
 
-    def __init__(self, codec: Codec[SessionEvent], partition: int = 0, *, tenant: str = "default", epoch: str = "test-epoch") -> None:
-        self.partition = Partition(SESSION, partition, codec, "test")
+    def __init__(
+        self, codec: Codec[Any], partition: int = 0, *, tenant: str = "default", epoch: str = "test-epoch", noun: Noun = SESSION
+    ) -> None:
+        self.partition = Partition(noun, partition, codec, "test")
         self.tenant, self.epoch = tenant, epoch
         self.commands = 0
-        self.events: list[SessionEvent] = []
+        self.events: list[Any] = []
         self._written: list[Written] = []
 
-    def send(self, id: str, body: Any, *, tenant: str | None = None, command_id: str | None = None) -> list[SessionEvent]:
+    def send(
+        self, id: str, body: Any, *, tenant: str | None = None, command_id: str | None = None, key_digest: bytes | None = None
+    ) -> list[Any]:
         """One command's records: its events, or a refusal."""
         position = Position(epoch=self.epoch, partition=self.partition.number, offset=self.commands)
         self.commands += 1
@@ -45,8 +50,9 @@ class History:
             tenant=tenant or self.tenant,
             actor="tester",
             time=time,
+            key_digest=key_digest,
         )
-        records = self.partition.decide(Incoming(position, SessionCommand(meta=meta, body=body), id.encode()))
+        records = self.partition.decide(Incoming(position, self.partition.noun.command(meta=meta, body=body), id.encode()))
         self.partition.settle()
         self._written += [Written(record.key, record.value, record.headers) for record in records]
         self.events += [record.event for record in records]

@@ -2,9 +2,11 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import health, model, session
+from gateway.v1 import call, health, model, session, tool
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
+router.include_router(call.router)
+router.include_router(tool.router)
 router.include_router(model.router)
 router.include_router(health.router)

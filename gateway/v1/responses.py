@@ -15,11 +15,13 @@ SESSION = {
     "status": "idle",
     "outcome": None,
     "model": "echo",
+    "agent": None,
+    "origin": None,
     "version": 4,
     "position": "0:42",
     "metadata": {"team": "blue"},
     "error": None,
-    "usage": {"input_tokens": 1, "output_tokens": 2},
+    "usage": {"input_tokens": 1, "output_tokens": 2, "cost_micros": 0},
     "created_at": "2026-01-31T12:00:00.000000Z",
     "updated_at": "2026-01-31T12:00:00.004000Z",
     "messages": [
@@ -44,7 +46,8 @@ EVENT = {
         "attempt": "019ab3c2-7e1e-7d11-8a70-9be2c1d4f000",
         "content": "echo: hello",
         "finish_reason": "stop",
-        "usage": {"input_tokens": 1, "output_tokens": 2},
+        "usage": {"input_tokens": 1, "output_tokens": 2, "cost_micros": 0},
+        "calls": [],
     },
 }
 STREAM = f"id: e0-42\nevent: ReplyRecorded\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"

@@ -20,11 +20,13 @@ from gateway.problems import (
     NotJson,
     NotYet,
     OutcomeUnknown,
+    OverBudget,
     ReadModelDown,
     TooLarge,
     TooMany,
     TooManyCommands,
     UnknownModel,
+    UnknownTool,
     VersionConflict,
 )
 from gateway.reader import READ_SECONDS
@@ -35,10 +37,12 @@ from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMes
 from gateway.writer import Body, Done, Write
 from projections.queries import BadCursor
 from projections.session import overview
-from schemas.types.session import CancelSession, CloseSession, PostMessage, StartSession
+from schemas.types.session import CancelSession, CloseSession, Limits, PostMessage, Price, StartSession, Tool
 
 router = APIRouter(tags=["sessions"])
 Id = Annotated[str, Path(description="The session's id.", examples=[SESSION["id"]])]
+MESSAGE_TOKENS = 16
+"""Upper bound of what a description costs in a prompt besides its text."""
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 HEADERS = {
     "Soma-Position": "The last command that the session took.",
@@ -51,13 +55,15 @@ ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", AC
 ACCEPTED_RESPONSE[202]["model"] = Accepted
 WRITE = (Malformed, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
 
+START_ERRORS = (*WRITE, UnknownModel, UnknownTool, OverBudget)
+
 
 @router.post(
     "/sessions",
     status_code=201,
     summary="Start a session",
     response_model=Session,
-    responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*WRITE, UnknownModel),
+    responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*START_ERRORS),
 )
 async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
     """Open a session with a model. With `input`, this waits for the reply: 201 with the session once the turn is over.
@@ -71,10 +77,36 @@ async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
         metadata=body.metadata,
         reply_seconds=model.timeout_seconds,
         idle_seconds=gateway.settings.session_idle_seconds,
+        instructions=body.instructions,
+        tools=tuple(granted(gateway, asked.principal.tenant, wanted) for wanted in body.tools),
+        limits=Limits(**body.limits.model_dump()) if body.limits else None,
+        max_tokens=model.max_tokens,
+        price=Price(**model.price.model_dump()) if model.price else None,
     )
     key = asked.key or gateway.identity.start_key()
     home = await gateway.identity.session(asked.principal.tenant, key)
     return await _write(gateway, asked, Write(home, command, START, key, digest_of(body), *_who(gateway, asked)), 201)
+
+
+def granted(gateway: Parts, tenant: str, wanted: str) -> Tool:
+    """The tool as the session is given it: its version stays. Raises UnknownTool."""
+    name, _, number = wanted.partition("@")
+    known = gateway.tools.catalogue.find(tenant, name)
+    if known is None or known.retired:
+        raise UnknownTool(f"There is no tool {name!r}." if known is None else f"The tool {name!r} is retired.")
+    version = int(number) if number else known.version
+    if (definition := known.at(version)) is None:
+        raise UnknownTool(f"The tool {name!r} is at version {known.version}: there is no version {version}.")
+    return Tool(
+        name=name,
+        version=version,
+        repeat_safe=definition.repeat == "safe",
+        timeout_seconds=definition.timeout_seconds,
+        attempts=definition.attempts if definition.repeat == "safe" else 1,
+        cost_micros=definition.cost_micros,
+        approval=definition.approval,
+        tokens=len(definition.description.encode()) + len(definition.parameters.encode()) + MESSAGE_TOKENS,
+    )
 
 
 class Change(NamedTuple):
@@ -99,11 +131,11 @@ Changing = Annotated[Change, Depends(change)]
     response_model=Session,
     responses=good(200, "The session, after the turn", SESSION, HEADERS)
     | ACCEPTED_RESPONSE
-    | bad(*WRITE, NotFound, Busy, Ended, Full, VersionConflict),
+    | bad(*WRITE, NotFound, Busy, Ended, Full, OverBudget, VersionConflict),
 )
 async def post_message(body: NewMessage, change: Changing, gateway: Gateway) -> Response:
     """Say something to the model, and wait for its reply. Where the model fails, the answer is 200 and `error` says why."""
-    return await _change(gateway, change, "messages", PostMessage(input=body.input), body)
+    return await change_session(gateway, change, "messages", PostMessage(input=body.input), body)
 
 
 @router.post(
@@ -116,7 +148,7 @@ async def post_message(body: NewMessage, change: Changing, gateway: Gateway) -> 
 )
 async def cancel(change: Changing, gateway: Gateway, body: Cancellation | None = None) -> Response:
     """End a session whatever it does: a model call that runs is stopped, and its reply is not recorded."""
-    return await _change(gateway, change, "cancel", CancelSession(reason=body.reason if body else None), body)
+    return await change_session(gateway, change, "cancel", CancelSession(reason=body.reason if body else None), body)
 
 
 @router.post(
@@ -129,7 +161,7 @@ async def cancel(change: Changing, gateway: Gateway, body: Cancellation | None =
 )
 async def close(change: Changing, gateway: Gateway, body: Closing | None = None) -> Response:
     """End a session that is idle."""
-    return await _change(gateway, change, "close", CloseSession(), body)
+    return await change_session(gateway, change, "close", CloseSession(), body)
 
 
 @router.get(
@@ -148,7 +180,7 @@ async def sessions(
     limit: Limit = 50,
 ) -> Response:
     """The sessions that fit all of the filters."""
-    await _wait(gateway, fresh)
+    await wait_for(gateway, fresh)
     try:
         page = await gateway.reader.queries.sessions(caller.tenant, wanted, cursor, limit)
     except BadCursor as error:
@@ -182,7 +214,7 @@ async def read(
     """The session with its messages, now or as it was. With `position` the answer holds at least what that command did."""
     home = Home.parse(session_id)
     then = moment(as_of) if as_of else None
-    await _wait(gateway, fresh, _awaited(then, home.partition))
+    await wait_for(gateway, fresh, _awaited(then, home.partition))
     if then is None:
         view = await gateway.reader.view(home.id, caller.tenant)
     else:
@@ -220,7 +252,7 @@ async def events(
     """
     home = Home.parse(session_id)
     behind = _behind(after, home.partition)
-    await _wait(gateway, fresh)
+    await wait_for(gateway, fresh)
     accepted = request.headers.get("accept", "")
     if "application/json" not in accepted or "text/event-stream" in accepted:
         return await gateway.streams.answer(gateway.identity.home(home.id), caller.tenant, behind)
@@ -237,7 +269,7 @@ def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str]]
     return asked.principal.tenant, asked.principal.actor, asked.prefer.seconds(gateway.settings.gateway_wait_seconds), asked.trace
 
 
-async def _change(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:
+async def change_session(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:
     home, asked, expected = change
     route, key = f"POST /v1/sessions/{home.id}/{action}", asked.key or gateway.identity.key()
     return await _write(gateway, asked, Write(home, command, route, key, digest_of(body), *_who(gateway, asked), expected), 200)
@@ -252,7 +284,7 @@ async def _write(gateway: Parts, asked: Asked, write: Write, status: int) -> Res
     return json({**ACCEPTED, "id": write.home.id, "position": str(outcome.position)}, 202, headers)
 
 
-async def _wait(gateway: Parts, fresh: Freshness, also: Position | None = None) -> None:
+async def wait_for(gateway: Parts, fresh: Freshness, also: Position | None = None) -> None:
     """Until the read model has come as far as the caller asks."""
     for position in (fresh.position, also):
         if position:

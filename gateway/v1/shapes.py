@@ -25,12 +25,31 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class Limits(Request):
+    """What a session may use at most. Reserved before each effect, so that it holds."""
+
+    tokens: Annotated[int | None, Field(ge=1, le=10**12, description="Tokens read and written by models.", examples=[100_000])] = None
+    cost_micros: Annotated[int | None, Field(ge=1, le=10**15, description="Millionths of your currency.", examples=[500_000])] = None
+    calls: Annotated[int | None, Field(ge=0, le=10**6, description="Tool calls.", examples=[20])] = None
+    turns: Annotated[int | None, Field(ge=1, le=10**6, description="Messages that are answered.", examples=[10])] = None
+    seconds: Annotated[int | None, Field(ge=1, le=366 * 86400, description="From its start to its last effect.", examples=[600])] = None
+
+
+ToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}(@[1-9][0-9]{0,5})?$")]
+
+
 class NewSession(Request):
     """What to start a session with."""
 
     model: Annotated[str, Field(min_length=1, max_length=128, description="A name that GET /v1/models lists.", examples=["echo"])]
     input: Annotated[Input | None, Field(description="The first message, at most 128 KiB in UTF-8.", examples=["hello"])] = None
     metadata: Annotated[Metadata, Field(description="Labels of your own, at most 16.", examples=[{"team": "blue"}])] = {}
+    instructions: Annotated[Input | None, Field(description="What the model is told first.", examples=["Answer in one word."])] = None
+    tools: Annotated[
+        list[ToolName],
+        Field(max_length=64, description="Tools to give it: `name`, or `name@version`.", examples=[["calculator"]]),
+    ] = []
+    limits: Annotated[Limits | None, Field(description="What the session may use.", examples=[{"calls": 20}])] = None
 
 
 class NewMessage(Request):
@@ -55,19 +74,29 @@ class Sealed(BaseModel):
     sealed: Annotated[str, Field(description="Which key it was sealed with.")]
 
 
+class ToolCall(BaseModel):
+    """A tool call as the model asked for it."""
+
+    id: str
+    tool: Annotated[str, Field(examples=["calculator"])]
+    arguments: Annotated[str | Sealed, Field(description="JSON.", examples=['{"expression":"6*7"}'])]
+
+
 class Message(BaseModel):
     """One message of the conversation."""
 
-    role: Literal["user", "assistant"]
+    role: Annotated[Literal["user", "assistant", "tool"], Field(description="`tool`: the result of a tool call.")]
     content: str | Sealed
     at: datetime
     place: Annotated[str, Field(description="The place of its event in the log.", examples=["e0-41"])]
+    tool_calls: Annotated[list[ToolCall], Field(description="The calls that this reply asked for.")] = []
+    call: Annotated[str | None, Field(description="Of which call it is the result.")] = None
 
 
 class Failure(BaseModel):
     """Why the last turn got no reply."""
 
-    code: Annotated[str, Field(examples=["deadline"], description="deadline, unavailable, rejected or too_large.")]
+    code: Annotated[str, Field(examples=["deadline"], description="deadline, unavailable, rejected, too_large, budget, steps …")]
     reason: str
 
 
@@ -76,6 +105,14 @@ class Usage(BaseModel):
 
     input_tokens: int
     output_tokens: int
+    cost_micros: Annotated[int, Field(description="Millionths of the currency of prices.")]
+
+
+class Origin(BaseModel):
+    """The session that this one was forked from."""
+
+    session_id: str
+    version: int
 
 
 class Overview(BaseModel):
@@ -85,6 +122,8 @@ class Overview(BaseModel):
     status: Status
     outcome: Annotated[str | None, Field(description="How it ended: closed, cancelled or expired; null before that.")]
     model: Annotated[str, Field(examples=["echo"])]
+    agent: Annotated[str | None, Field(description="The preset that it was started from.")]
+    origin: Origin | None
     version: Annotated[int, Field(description="Counts what changed the session; also its ETag.", examples=[4])]
     position: Annotated[str, Field(description="The last command that the session took: `partition:offset`.", examples=["0:42"])]
     metadata: dict[str, str]

@@ -78,6 +78,7 @@ class Usage(Struct, frozen=True, kw_only=True):
 
     input_tokens: int
     output_tokens: int
+    cost_micros: int = 0
 
 
 class Refused(Struct, frozen=True, kw_only=True, tag=True):

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from commands import session
 from commands.decision import Refusal
-from commands.session import Absent, Ended, Idle, State, Thinking, decide, evolve
+from commands.session import decide
+from commands.situation import Absent, Ended, Idle, State, Thinking, evolve, initial
+from commands.talk import MAX_MESSAGES, Talk, Terms
 from schemas.types.common import CommandMeta, EventMeta, Position, Usage
 from schemas.types.session import (
     CancelSession,
@@ -67,7 +69,7 @@ class Story:
     """given(...) commands were taken, when(...) one comes, what then."""
 
     def __init__(self) -> None:
-        self.state: State = session.initial
+        self.state: State = initial
         self.version = 0
 
     def given(self, *bodies: Any) -> "Story":
@@ -106,7 +108,7 @@ def test_the_reply_to_the_open_request_is_recorded_with_its_cost() -> None:
     assert isinstance(recorded, ReplyRecorded)
     assert (recorded.content, recorded.usage) == ("hi", USAGE)
     assert isinstance(story.state, Idle)
-    assert story.state.messages == 2
+    assert story.state.talk.messages == 2
 
 
 def test_a_failed_call_leaves_the_session_usable() -> None:
@@ -129,9 +131,9 @@ def test_a_session_expires_only_after_lying_idle() -> None:
 
 
 def test_a_full_session_takes_no_message_whose_reply_would_not_fit() -> None:
-    terms = session.Terms("echo", 30, 3600)
-    nearly = Idle(terms, session.MAX_MESSAGES - 2, NOON)
-    full = Idle(terms, session.MAX_MESSAGES - 1, NOON)
+    terms = Terms("echo", 30, 3600)
+    nearly = Idle(Talk(terms, MAX_MESSAGES - 2), NOON)
+    full = Idle(Talk(terms, MAX_MESSAGES - 1), NOON)
     assert isinstance(decide(nearly, ask(PostMessage(input="x"))), list)
     assert decide(full, ask(PostMessage(input="x"))).code == "full"  # type: ignore[union-attr]
 
@@ -196,7 +198,7 @@ def test_whatever_is_asked_decisions_are_repeatable_and_the_end_is_final(history
             assert ended is None, "nothing follows the end"
             recorded.append((decided, at))
         ended = story.state if isinstance(story.state, Ended) else ended
-    replayed, version = session.initial, 0
+    replayed, version = initial, 0
     for decided, at in recorded:
         replayed = fold(replayed, version, decided, at)
         version += len(decided)
@@ -214,4 +216,4 @@ def test_a_state_waits_for_a_model_exactly_while_it_thinks(history: list[tuple[A
 
 def test_an_event_that_cannot_follow_is_an_error() -> None:
     with pytest.raises(ValueError, match="SessionClosed cannot follow Absent"):
-        fold(session.initial, 0, [SessionClosed()], NOON)
+        fold(initial, 0, [SessionClosed()], NOON)

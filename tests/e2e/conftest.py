@@ -75,12 +75,13 @@ def environment_of(directory: Path, collector: str) -> dict[str, str]:
 
 
 def wait_until_healthy(platform: Platform) -> None:
+    """Until it is well, and has said so: before that its shipped tools may not be registered yet."""
     deadline = time.monotonic() + LONGEST_START
     while time.monotonic() < deadline:
         if platform.process.poll() is not None:
             break
         try:
-            if httpx.get(f"{platform.url}/health", timeout=5).status_code == 200:
+            if httpx.get(f"{platform.url}/health", timeout=5).status_code == 200 and "Ctrl-C stops it" in platform.log.read_text():
                 return
         except httpx.TransportError:
             pass

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from tests.e2e.collector import Collector
 from tests.e2e.conftest import Platform
@@ -88,6 +89,36 @@ def test_the_read_model_and_the_chain_are_proved(client: httpx.Client, platform:
     rebuilt = platform.soma("rebuild")
     assert rebuilt.returncode == 0, rebuilt.stdout + rebuilt.stderr
     assert platform.soma("verify").returncode == 0
+
+
+def test_a_tool_from_its_file_to_its_retirement(client: httpx.Client, platform: Platform, tmp_path: Path) -> None:
+    # given a definition in a file
+    file = tmp_path / "adder.yaml"
+    file.write_text("name: adder\ndescription: Adds.\nparameters: {type: object}\npython: {entry_point: adder}\n")
+    # when it is registered
+    registered = platform.soma("tools", "register", str(file), "--json")
+    assert registered.returncode == 0, registered.stderr
+    assert json.loads(registered.stdout)["version"] == 1
+    # then it is listed and shown
+    assert platform.soma("tools", "list").stdout.split()[:3] == ["adder", "v1", "offered"]
+    assert "adder" in platform.soma("tools", "show", "adder").stdout
+    # and retired, and restored
+    assert platform.soma("tools", "retire", "adder", "--reason", "unsafe").stdout == "adder: version 1, retired\n"
+    assert "adder" not in [each["name"] for each in json.loads(platform.soma("tools", "list", "--json").stdout)["tools"]]
+    assert "retired" in platform.soma("tools", "list", "--retired").stdout
+    assert platform.soma("tools", "restore", "adder").returncode == 0
+    # and what cannot be is explained
+    file.write_text("name: No Name\n")
+    wrong = platform.soma("tools", "register", str(file))
+    assert (wrong.returncode, "body.name" in wrong.stderr) == (1, True)
+    assert platform.soma("tools", "show", "none").returncode == 1
+    # and all of it outlives the processes that knew it
+    for name in ("worker", "gateway"):
+        os.kill(_child(platform, name), signal.SIGKILL)
+    until(lambda: _healthy(platform), 90)
+    assert client.get("/v1/tools/adder").json()["status"] == "offered"
+    again = client.post("/v1/tools", json=yaml.safe_load("{name: adder, description: Adds two., parameters: {}, python: {entry_point: a}}"))
+    assert (again.status_code, again.json()["version"]) == (201, 2), again.text
 
 
 def test_processes_that_are_killed_come_back_and_the_caller_goes_on(client: httpx.Client, platform: Platform) -> None:

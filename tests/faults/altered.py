@@ -15,6 +15,8 @@ from msgspec.structs import replace
 
 from commands import session
 from commands.decision import Refusal
+from commands.ledger import Decision
+from commands.situation import State
 from ops import failpoints
 from schemas.types.session import PostMessage, SessionCommand
 
@@ -23,7 +25,7 @@ _name, _, _times = os.environ.get("SOMA_FREEZE_AT", "").partition(":")
 _visits, _last = count(1), int(_times or 1)
 
 
-def contrary(state: session.State, command: SessionCommand) -> session.Decision:
+def contrary(state: State, command: SessionCommand) -> Decision:
     """Decisions that others can fold, and that none of them would make."""
     if isinstance(command.body, PostMessage) and command.meta.id[-1] in "02468ace":
         return Refusal("full", "This release refuses every second message.")

@@ -123,8 +123,8 @@ class Process:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def owned(self) -> set[int]:
-        """The partitions that a worker said it owns."""
-        said = re.findall(r"own partitions \[([\d, ]*)\]", self.written().rpartition("--- life")[2])
+        """The sessions' partitions that a worker said it owns."""
+        said = re.findall(r"own partitions \[([\d, ]*)\] of soma\.session\.commands", self.written().rpartition("--- life")[2])
         return {int(number) for number in said[-1].split(",") if number.strip()} if said else set()
 
     async def _let_go(self) -> None:
@@ -142,11 +142,12 @@ class Cluster:
         self.settings, self.directory, self.trials = settings, directory, 0
         self.url = f"http://127.0.0.1:{settings.gateway_port}"
         self.gateway, self.projector = self._process("gateway"), self._process("projector")
+        self.executors = [self._process("executor", str(number)) for number in (1, 2)]
         self.workers = [self._process("worker", str(number)) for number in (1, 2)]
 
     @property
     def processes(self) -> list[Process]:
-        return [self.gateway, self.projector, *self.workers]
+        return [self.gateway, self.projector, *self.workers, *self.executors]
 
     async def __aenter__(self) -> Self:
         return self

@@ -45,7 +45,7 @@ def test_ports_are_published_on_loopback_alone(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
-@pytest.mark.parametrize("name", ["init", "worker", "projector", "gateway"])
+@pytest.mark.parametrize("name", ["init", "worker", "executor", "projector", "gateway"])
 def test_our_processes_get_variables_that_settings_knows_and_cannot_change_their_image(name: str) -> None:
     unknown = {variable.lower() for variable in SERVICES[name]["environment"]} - Settings.model_fields.keys()
 
@@ -55,7 +55,7 @@ def test_our_processes_get_variables_that_settings_knows_and_cannot_change_their
 
 
 def test_processes_start_once_topics_schemas_and_tables_are_there_and_those_once_the_servers_are_healthy() -> None:
-    for name in ("worker", "projector", "gateway"):
+    for name in ("worker", "executor", "projector", "gateway"):
         assert SERVICES[name]["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
     assert SERVICES["init"]["depends_on"] == {name: {"condition": "service_healthy"} for name in ("kafka", "registry", "postgres")}
 

@@ -82,7 +82,7 @@ def test_the_platform_answers_survives_the_death_of_its_worker_stops_on_ctrl_c_a
     # when it is stopped, everything is, in order
     assert platform.stop(signal.SIGINT) == 0
     stopped = [line.split(" s  ")[1] for line in platform.said.splitlines() if line.endswith(" is stopped")]
-    order = ["gateway", "worker", "projector", "The schema registry", "PostgreSQL", "Kafka"]
+    order = ["gateway", "executor", "worker", "projector", "The schema registry", "PostgreSQL", "Kafka"]
     assert stopped == [f"{name} is stopped" for name in order]
     assert platform.said.endswith("SomaAgentHub is stopped.\n")
     assert "Traceback" not in platform.said

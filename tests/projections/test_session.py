@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from fastavro import parse_schema
 
-from commands.session import Ended
+from commands.situation import Ended
 from projections.session import Summary, View, document, evolve, overview, place, summarize
 from schemas.chain import ChainBroken
 from schemas.codec import Codec
@@ -53,7 +53,9 @@ def test_a_conversation_reads_as_it_went(history: History) -> None:
         "position": "0:1",
         "metadata": {"topic": "greetings"},
         "error": None,
-        "usage": {"input_tokens": 3, "output_tokens": 2},
+        "usage": {"input_tokens": 3, "output_tokens": 2, "cost_micros": 0},
+        "agent": None,
+        "origin": None,
         "created_at": "2026-01-01T00:00:00.001000Z",
         "updated_at": "2026-01-01T00:00:00.002000Z",
     }
@@ -74,7 +76,7 @@ def test_why_a_turn_failed_is_shown_until_the_next_one(history: History) -> None
     )
     failed = view_of(history.events)
     assert document(failed)["error"] == {"code": "timeout", "reason": "No answer."}
-    assert document(failed)["usage"] == {"input_tokens": 5, "output_tokens": 0}
+    assert document(failed)["usage"] == {"input_tokens": 5, "output_tokens": 0, "cost_micros": 0}
     # When another one begins
     history.send(id, PostMessage(input="again"))
     # Then the error is gone
@@ -102,7 +104,7 @@ def test_a_refusal_changes_the_position_and_the_bill_and_nothing_else(history: H
     assert refused.meta.version is None
     # Then
     after = overview(summary_of(view_of(history.events)))
-    assert after == before | {"position": "0:2", "usage": {"input_tokens": 10, "output_tokens": 11}}
+    assert after == before | {"position": "0:2", "usage": {"input_tokens": 10, "output_tokens": 11, "cost_micros": 0}}
 
 
 def test_a_refusal_of_another_tenant_changes_nothing(history: History) -> None:

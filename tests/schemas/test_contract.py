@@ -12,7 +12,7 @@ from fastavro import parse_schema
 from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
-from schemas.ids import derived_id, keyed_id, new_id, partition_of
+from schemas.ids import derived_id, keyed_id, named_id, new_id, partition_of
 from schemas.types import session, tool
 
 MESSAGES: dict[tuple[str, str], Any] = {
@@ -85,6 +85,12 @@ def test_ids_carry_their_partition_and_their_version() -> None:
     assert keyed == keyed_id("t", "POST /v1/sessions", "k", 8)
     assert keyed != keyed_id("tP", "OST /v1/sessions", "k", 8), "parts are told apart"
     assert uuid.UUID(derived_id("a", 1)).version == 5
+
+
+def test_what_has_a_name_has_one_id_in_the_one_partition() -> None:
+    assert named_id("t", "tool", "adder") == named_id("t", "tool", "adder")
+    assert len({named_id("t", "tool", "a"), named_id("u", "tool", "a"), named_id("t", "capsule", "a"), named_id("t", "tool", "b")}) == 4
+    assert partition_of(named_id("t", "tool", "adder")) == 0
 
 
 def test_keyed_ids_spread_over_all_partitions() -> None:

@@ -18,7 +18,8 @@ from schemas.codec import Codec, Unreadable
 from schemas.ids import derived_id, new_id
 from schemas.registry import Registry
 from schemas.types.common import CommandMeta
-from schemas.types.session import SessionCommand, SessionEvent, StartSession
+from schemas.types.session import StartSession
+from streams.noun import Noun
 from streams.processor import Processor
 from streams.services import Services
 from streams.session import SESSION
@@ -47,39 +48,39 @@ class Noted:
 class Bench:
     """One partition of a real log, and the means to write to it and read it."""
 
-    def __init__(self, services: Services, noted: Noted, home: int) -> None:
-        self.services, self.noted, self.home = services, noted, home
+    def __init__(self, services: Services, noted: Noted, home: int, noun: Noun = SESSION) -> None:
+        self.services, self.noted, self.home, self.noun = services, noted, home, noun
         self.acknowledged: list[int] = []
 
     def new_id(self) -> str:
         return new_id(self.home)
 
     def processor(self) -> Processor:
-        return Processor(SESSION, self.home, self.services)
+        return Processor(self.noun, self.home, self.services)
 
     async def send(self, body: Any, session: str | None = None, **meta: Any) -> int:
         """Put a command on the topic. Its offset."""
         session = session or self.new_id()
         about: dict[str, Any] = {"id": derived_id(session, body), "tenant": "t", "actor": "a", "time": datetime.now(UTC)} | meta
-        value = self.services.commands.encode(SessionCommand(meta=CommandMeta(aggregate_id=session, **about), body=body))
+        value = self.services.commands.encode(self.noun.command(meta=CommandMeta(aggregate_id=session, **about), body=body))
         return await self.send_bytes(value, session.encode())
 
     async def send_bytes(self, value: bytes, key: bytes = b"") -> int:
-        placed = await self.services.side.send_and_wait(SESSION.commands, value, key, partition=self.home)
+        placed = await self.services.side.send_and_wait(self.noun.commands, value, key, partition=self.home)
         return int(placed.offset)
 
     def commands(self, start: int = 0) -> list[Record]:
         log = self.services.log
-        return list(log.read(SESSION.commands, self.home, start, log.bounds(SESSION.commands, self.home)[1]))
+        return list(log.read(self.noun.commands, self.home, start, log.bounds(self.noun.commands, self.home)[1]))
 
     async def deliver(self, processor: Processor, records: list[Record]) -> None:
         for record in records:
             await processor.deliver(record, lambda offset=record.offset: self.acknowledged.append(offset))  # type: ignore[misc]
 
-    def events(self) -> list[SessionEvent]:
+    def events(self) -> list[Any]:
         """The valid events of the partition."""
         log, head, valid = self.services.log, Head(), []
-        for record in log.read(SESSION.events, self.home, 0, log.bounds(SESSION.events, self.home)[1]):
+        for record in log.read(self.noun.events, self.home, 0, log.bounds(self.noun.events, self.home)[1]):
             try:
                 event = self.services.registry.decode(self.services.events, record.value)
             except Unreadable:

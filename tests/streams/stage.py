@@ -9,6 +9,7 @@ from ops.models import Model
 from schemas.types.session import OutputDelta, SessionCommand
 from streams.aggregate import Outline
 from streams.orchestrator import OUTPUT, Orchestrator
+from streams.tool import TOOLS, Tools
 from tests.streams.conftest import Bench, start
 
 
@@ -18,7 +19,7 @@ class Stage:
     def __init__(self, bench: Bench, *models: Model) -> None:
         self.bench, self.id = bench, bench.new_id()
         output = bench.services.registry.codec(OUTPUT, OutputDelta)
-        self.orchestrator = Orchestrator({model.name: model for model in models}, output)
+        self.orchestrator = Orchestrator({model.name: model for model in models}, output, Tools(TOOLS, bench.services.registry, {}, "test"))
         self.orchestrator.start(bench.services)
 
     async def begin(self, model: str, seconds: float = 20.0, input: str = "hello") -> ModelCall:

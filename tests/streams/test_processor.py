@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from commands.session import Thinking
+from commands.situation import Thinking
 from ops.settings import Settings
 from schemas.chain import ChainBroken
 from schemas.types.common import CommandsLost

@@ -1,0 +1,179 @@
+"""Tool calls: the ledger, and what a person decides about one."""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Path, Query, Response
+
+from gateway.auth import Caller
+from gateway.identity import Home
+from gateway.parts import Gateway, Parts
+from gateway.problems import (
+    Declined,
+    Ended,
+    Invalid,
+    Malformed,
+    NotFound,
+    NotYet,
+    ReadModelDown,
+)
+from gateway.v1.asking import Asking, Fresh
+from gateway.v1.call_shapes import DETAILED, ENTRY, Approval, Approvals, Denial, Detailed, Ledger, Settlement, Status
+from gateway.v1.responses import SESSION, bad, good, json
+from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, Change, Id, Limit, change_session, wait_for
+from gateway.v1.shapes import Session
+from ops import json_schema
+from projections.call import Call, document
+from projections.queries import BadCursor, CallFilters
+from projections.session import shown_text
+from schemas.chain import digest
+from schemas.types.session import ApproveCall, DenyCall, SettleCall, ToolCallApproved, ToolCallFinished, ToolCallRequested, ToolCallSettled
+
+router = APIRouter(tags=["tool calls"])
+CallId = Annotated[str, Path(max_length=64, description="The call's id.", examples=[ENTRY["id"]])]
+READ = (Malformed, Invalid, ReadModelDown, NotYet)
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
+
+
+@router.get(
+    "/calls",
+    summary="List tool calls",
+    response_model=Ledger,
+    responses=good(200, "A page, the newest first", {"calls": [ENTRY], "next_cursor": None}) | bad(*READ),
+)
+async def calls(
+    gateway: Gateway,
+    caller: Caller,
+    fresh: Fresh,
+    status: Annotated[Status | None, Query(description="Only those in this state.")] = None,
+    tool: Annotated[str | None, Query(max_length=64, description="Only those of this tool.", examples=["calculator"])] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """The ledger of all sessions: what was asked for, how often it was run, and how it ended."""
+    await wait_for(gateway, fresh)
+    return await _page(gateway, caller.tenant, CallFilters(None, tool, status), cursor, limit)
+
+
+@router.get(
+    "/sessions/{session_id}/calls",
+    summary="List a session's tool calls",
+    response_model=Ledger,
+    responses=good(200, "A page, the newest first", {"calls": [ENTRY], "next_cursor": None}) | bad(*READ, NotFound),
+)
+async def calls_of_session(
+    session_id: Id, gateway: Gateway, caller: Caller, fresh: Fresh, cursor: Cursor = None, limit: Limit = 50
+) -> Response:
+    """The session's ledger."""
+    home = Home.parse(session_id)
+    await wait_for(gateway, fresh)
+    if await gateway.reader.queries.session(home.id, caller.tenant) is None:
+        raise NotFound(f"There is no session {session_id}.")
+    return await _page(gateway, caller.tenant, CallFilters(session_id=home.id), cursor, limit)
+
+
+@router.get(
+    "/sessions/{session_id}/calls/{call}",
+    summary="Read a tool call",
+    response_model=Detailed,
+    responses=good(200, "The call, with its arguments and its result", DETAILED) | bad(*READ, NotFound),
+)
+async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Caller, fresh: Fresh) -> Response:
+    """One call: asked for with what, allowed by whom, run how often, ended how."""
+    home = Home.parse(session_id)
+    await wait_for(gateway, fresh)
+    return json(await _detailed(gateway, await _found(gateway, home, call, caller.tenant)))
+
+
+@router.get(
+    "/approvals",
+    summary="List what waits for an approval",
+    response_model=Approvals,
+    responses=good(200, "A page, the newest first", {"approvals": [DETAILED], "next_cursor": None}) | bad(*READ),
+)
+async def approvals(gateway: Gateway, caller: Caller, fresh: Fresh, cursor: Cursor = None, limit: Limit = 50) -> Response:
+    """The calls that a person has to decide about, with the arguments to decide upon."""
+    await wait_for(gateway, fresh)
+    page = await _calls(gateway, caller.tenant, CallFilters(status="awaiting"), cursor, limit)
+    return json({"approvals": [await _detailed(gateway, call) for call in page.calls], "next_cursor": page.cursor})
+
+
+async def change(session_id: Id, gateway: Gateway, asked: Asking) -> Change:
+    """Raises NotFound."""
+    return Change(gateway.identity.home(session_id), asked, None)
+
+
+Changing = Annotated[Change, Depends(change)]
+RESPONSES = good(200, "The session, after it", SESSION, HEADERS) | ACCEPTED_RESPONSE | bad(*WRITE, NotFound, Ended, Declined, NotYet)
+
+
+@router.post("/sessions/{session_id}/calls/{call}/approve", summary="Approve a tool call", response_model=Session, responses=RESPONSES)
+async def approve(body: Approval, call: CallId, change: Changing, gateway: Gateway) -> Response:
+    """Let the call go on, with the arguments that were shown, or with others that fit the tool's schema."""
+    other = None if body.arguments is None else msgspec.json.encode(body.arguments, order="sorted").decode()
+    if other is not None:
+        await _check(gateway, change, call, body.arguments)
+    command = ApproveCall(
+        call=call,
+        digest=bytes.fromhex(body.arguments_digest),
+        note=body.note,
+        arguments=other,
+        arguments_digest=None if other is None else digest(other.encode()),
+    )
+    return await change_session(gateway, change, f"calls/{call}/approve", command, body)
+
+
+@router.post("/sessions/{session_id}/calls/{call}/deny", summary="Deny a tool call", response_model=Session, responses=RESPONSES)
+async def deny(call: CallId, change: Changing, gateway: Gateway, body: Denial | None = None) -> Response:
+    """Refuse the call: the model is told so, and the session goes on."""
+    return await change_session(gateway, change, f"calls/{call}/deny", DenyCall(call=call, note=body.note if body else None), body)
+
+
+@router.post("/sessions/{session_id}/calls/{call}/settle", summary="Settle a tool call", response_model=Session, responses=RESPONSES)
+async def settle(body: Settlement, call: CallId, change: Changing, gateway: Gateway) -> Response:
+    """Say how a call ended whose outcome is unknown, or that still runs: its executor is believed no more."""
+    command = SettleCall(call=call, outcome=body.outcome, content=body.result, digest=digest(body.result.encode()), note=body.note)
+    return await change_session(gateway, change, f"calls/{call}/settle", command, body)
+
+
+async def _check(gateway: Parts, change: Change, call: str, arguments: Any) -> None:
+    """Raises Invalid where other arguments do not fit the schema of the tool's version that the session has."""
+    tenant = change.asked.principal.tenant
+    found = await _found(gateway, change.home, call, tenant)
+    known = gateway.tools.catalogue.find(tenant, found.tool)
+    definition = known and known.at(found.version)
+    if definition and (problem := json_schema.problem(definition.parameters, arguments)):
+        raise Invalid(f"arguments: {problem}")
+
+
+async def _page(gateway: Parts, tenant: str, filters: CallFilters, cursor: str | None, limit: int) -> Response:
+    page = await _calls(gateway, tenant, filters, cursor, limit)
+    return json({"calls": [document(call) for call in page.calls], "next_cursor": page.cursor})
+
+
+async def _calls(gateway: Parts, tenant: str, filters: CallFilters, cursor: str | None, limit: int) -> Any:
+    try:
+        return await gateway.reader.queries.calls(tenant, filters, cursor, limit)
+    except BadCursor as error:
+        raise Malformed(str(error)) from error
+
+
+async def _found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
+    found = await gateway.reader.queries.call(home.id, call, tenant)
+    if found is None:
+        raise NotFound(f"There is no call {call} in session {home.id}.")
+    return found
+
+
+async def _detailed(gateway: Parts, call: Call) -> dict[str, Any]:
+    """With the text, which lies in the session's records."""
+    arguments = result = None
+    async for stored in gateway.reader.events(call.session_id, call.tenant):
+        body = stored.event.body
+        if getattr(body, "call", None) != call.id:
+            continue
+        if isinstance(body, ToolCallRequested | ToolCallApproved):
+            arguments = body.arguments or arguments
+        if isinstance(body, ToolCallFinished | ToolCallSettled):
+            result = body.content
+    return {**document(call), "arguments": arguments and shown_text(arguments), "result": result and shown_text(result)}

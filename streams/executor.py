@@ -1,0 +1,247 @@
+"""`soma executor`: runs the tool calls that sessions wait for, each attempt recorded before it begins.
+
+Its work comes from state: it folds the events of the partitions that its group gives it, as a worker does. So a lost executor's calls
+are found again by whoever gets its partitions: those that may be repeated are begun again, the others are left to their deadline.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import uvloop
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from confluent_kafka.admin import AdminClient
+from prometheus_client import start_http_server
+
+from commands.call import Call, Queued, Running
+from commands.situation import calls
+from ops import kafka, telemetry
+from ops.log import Log, LogUnavailable
+from ops.settings import Settings
+from schemas.chain import IN_DOUBT, ChainBroken
+from schemas.codec import Unreadable
+from schemas.registry import NotRegistered, Registry
+from streams.attempt import Attempts, Job
+from streams.partition import Partition
+from streams.services import Nothing, Services
+from streams.session import SESSION
+from streams.snapshots import load
+from streams.tool import TOOL, TOOLS, Tools
+
+log = logging.getLogger("soma.executor")
+GROUP = "soma-executor"
+POLL_MS = 200
+BATCH = 500
+MOST_JOBS = 5_000
+"""So many calls may be under way or waiting here before the partitions are paused."""
+LOOK_SECONDS = 3.0
+"""How often executors that run calls of our partitions are looked for among the living."""
+
+
+class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
+    """The partitions that this process has, and the calls that they ask for."""
+
+    def __init__(self, id: str, consumer: AIOKafkaConsumer, services: Services, attempts: Attempts, admin: AdminClient) -> None:
+        self._id, self._consumer, self._services, self._attempts, self._admin = id, consumer, services, attempts, admin
+        self._partitions: dict[int, Partition] = {}
+        self._new: set[int] = set()
+        self._others: dict[str, tuple[Job, Running]] = {}
+        self._paused = False
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """What runs here goes on to its end: its attempt is ours, whoever has the partition."""
+        self._partitions.clear()
+        self._others.clear()
+        self._new.clear()
+        self._attempts.forget_unclaimed()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._consumer.pause(*assigned)
+        self._new.update(place.partition for place in assigned)
+
+    async def run(self) -> None:
+        """Until cancelled. Raises ChainBroken, LogUnavailable."""
+        self._consumer.subscribe([SESSION.events], listener=self)
+        looking = asyncio.create_task(self._look())
+        try:
+            while True:
+                await self._begin()
+                for place, records in (await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)).items():
+                    if place.partition in self._partitions:
+                        await self._take(self._partitions[place.partition], records)
+                self._press()
+                if looking.done():
+                    looking.result()
+        finally:
+            looking.cancel()
+
+    async def _begin(self) -> None:
+        """Fold the partitions that are new here from their snapshot, and run what they wait for."""
+        for number in sorted(self._new):
+            partition = Partition(SESSION, number, self._services.events, self._services.origin)
+            await asyncio.to_thread(self._fold, partition)
+            if number not in self._new:
+                continue
+            self._new.discard(number)
+            self._partitions[number] = partition
+            self._want(partition, list(partition.rows))
+            place = TopicPartition(SESSION.events, number)
+            self._consumer.seek(place, partition.head.next_offset)
+            self._consumer.resume(place)
+
+    def _fold(self, partition: Partition) -> None:
+        """To the end of the log. A snapshot that does not account for the record is not believed."""
+        if load(self._services.log, SESSION, partition):
+            self._read_on(partition)
+            if partition.whole():
+                return
+            fresh = Partition(SESSION, partition.number, partition.codec, partition.origin)
+            partition.head, partition.rows, partition.applied = fresh.head, fresh.rows, None
+        self._read_on(partition)
+
+    def _read_on(self, partition: Partition) -> None:
+        end = self._services.log.bounds(SESSION.events, partition.number)[1]
+        for record in self._services.log.read(SESSION.events, partition.number, partition.head.next_offset, end):
+            try:
+                event = self._services.registry.decode(self._services.events, record.value)
+            except Unreadable:
+                partition.head = partition.head.pass_unreadable(record.offset)
+                continue
+            partition.take(event, record.value or b"", record.offset)
+        partition.settle()
+
+    async def _take(self, partition: Partition, records: Sequence[ConsumerRecord]) -> None:
+        for record in records:
+            if record.offset != partition.head.next_offset:
+                raise ChainBroken(f"{SESSION.events}/{partition.number}: offset {record.offset} came where another is next.")
+            try:
+                event = await self._services.registry.adecode(self._services.events, record.value)
+            except Unreadable as error:
+                log.error("%s/%d: offset %d: %s. %s", SESSION.events, partition.number, record.offset, error, IN_DOUBT)
+                partition.head = partition.head.pass_unreadable(record.offset)
+                continue
+            if partition.take(event, record.value or b"", record.offset):
+                self._attempts.seen(event)
+        self._want(partition, partition.settle())
+
+    def _want(self, partition: Partition, ids: Iterable[str]) -> None:
+        """Bring what runs here in line with what these sessions wait for."""
+        for id in ids:
+            outline = partition.peek(id)
+            open_calls = calls(outline.state)
+            if not open_calls and not self._attempts.knows(id):
+                continue
+            self._attempts.keep(id, {call.call for call in open_calls})
+            for call in open_calls:
+                if terms := outline.state.talk.terms.tool(call.tool):
+                    self._want_call(Job(partition.number, id, outline.tenant or "", call.call, terms, outline.places), call)
+
+    def _want_call(self, job: Job, call: Call) -> None:
+        self._others.pop(call.call, None)
+        match call:
+            case Queued(attempt=attempt):
+                self._attempts.want(job, attempt)
+            case Running(executor=executor, attempt=attempt) if executor == self._id:
+                self._attempts.started(job, attempt)
+            case Running(attempt=attempt):
+                self._attempts.lost(job, attempt)
+                if job.tool.repeat_safe and attempt < job.tool.attempts:
+                    self._others[call.call] = (job, call)
+
+    async def _look(self) -> None:
+        """Begin calls again whose executor is not among the living, where that is safe."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self._others:
+                continue
+            try:
+                living = await asyncio.to_thread(self._living)
+            except LogUnavailable as error:
+                log.warning("%s", error)
+                continue
+            for job, call in [each for each in self._others.values() if each[1].executor not in living]:
+                log.warning("call %s: executor %s is lost: beginning again", call.call, call.executor)
+                self._others.pop(call.call, None)
+                self._attempts.want(job, call.attempt + 1)
+
+    def _living(self) -> set[str]:
+        """The executors in the group, by their client ids. Blocks; raises LogUnavailable."""
+        try:
+            described = self._admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP].result(15)
+        except Exception as error:
+            raise LogUnavailable(f"Kafka does not say which executors live: {error}") from error
+        return {member.client_id for member in described.members}
+
+    def _press(self) -> None:
+        """Take no more records while too much is to be done."""
+        full = self._attempts.count >= MOST_JOBS
+        if full != self._paused:
+            self._paused = full
+            places = [TopicPartition(SESSION.events, number) for number in self._partitions]
+            (self._consumer.pause if full else self._consumer.resume)(*places)
+
+
+async def serve(settings: Settings) -> None:
+    """The process, until cancelled. Raises ChainBroken, NotRegistered, LogUnavailable, KafkaError."""
+    id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    arguments, registry = kafka.aiokafka(settings), Registry(kafka.registry(settings))
+    side = AIOKafkaProducer(**arguments, acks="all", linger_ms=0)
+    own = {**arguments, "client_id": id}
+    consumer = AIOKafkaConsumer(
+        **own, group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest", session_timeout_ms=6_000, heartbeat_interval_ms=1_000
+    )
+    services = Services(
+        log=Log(kafka.confluent(settings)),
+        registry=registry,
+        commands=await asyncio.to_thread(registry.codec, SESSION.commands, SESSION.command),
+        events=await asyncio.to_thread(registry.codec, SESSION.events, SESSION.event),
+        producer=side,
+        side=side,
+        effects=Nothing(),
+        origin=settings.soma_origin,
+    )
+    tools = Tools(TOOLS, registry, arguments, "executor")
+    for_tools = replace(
+        services,
+        commands=await asyncio.to_thread(registry.codec, TOOL.commands, TOOL.command),
+        events=await asyncio.to_thread(registry.codec, TOOL.events, TOOL.event),
+    )
+    attempts = Attempts(id, services, for_tools, tools, settings)
+    await asyncio.gather(side.start(), consumer.start())
+    following = asyncio.create_task(tools.run())
+    running = asyncio.create_task(Executor(id, consumer, services, attempts, AdminClient(kafka.confluent(settings))).run())
+    log.info("executor %s", id)
+    try:
+        await asyncio.gather(following, running)
+    finally:
+        for task in (following, running):
+            task.cancel()
+        await asyncio.gather(following, running, return_exceptions=True)
+        await attempts.close()
+        await asyncio.gather(consumer.stop(), side.stop())
+
+
+async def _until_signal(settings: Settings) -> None:
+    serving = asyncio.create_task(serve(settings))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+def run(settings: Settings) -> None:
+    """`soma executor`. Ends the process with one message and exit code 1 when it must not go on."""
+    telemetry.setup("executor", settings)
+    if settings.executor_metrics_port:
+        start_http_server(settings.executor_metrics_port, addr="127.0.0.1")
+    try:
+        uvloop.run(_until_signal(settings))
+    except (ChainBroken, NotRegistered, LogUnavailable) as error:
+        log.critical("%s", error)
+        raise SystemExit(1) from None
