@@ -39,6 +39,7 @@ from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
 from projections.applied import Applied
+from projections.nouns import NOUNS
 from projections.queries import Queries, ReadModelDown
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
@@ -117,7 +118,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     try:
         await records.load()
         await parts.tools.load(records.registry)
-        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epoch(parts))]
+        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)
@@ -129,14 +130,16 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
             await _cancelled(task)
 
 
-async def _know_epoch(parts: Parts) -> None:
-    """Which epoch positions are of, as soon as Kafka says."""
+async def _know_epochs(parts: Parts) -> None:
+    """Which epochs positions are of, as soon as Kafka says."""
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(LogUnavailable),
         wait=wait_exponential_jitter(multiplier=0.2, max=2),
         before_sleep=before_sleep_log(log, logging.WARNING),
     )
-    parts.reader.applied.epoch = await retrying(asyncio.to_thread, Log(kafka.confluent(parts.settings)).epoch, COMMANDS)
+    kafka_log = Log(kafka.confluent(parts.settings))
+    for noun in NOUNS.values():
+        parts.reader.applied.epochs[noun.commands] = await retrying(asyncio.to_thread, kafka_log.epoch, noun.commands)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -8,6 +8,7 @@ from gateway.link import Link
 from gateway.records import Records
 from gateway.tail import Tail
 from projections.queries import Queries, ReadModelDown
+from projections.session import EVENTS
 from projections.tool import Tools
 from schemas.registry import RegistryDown
 
@@ -72,10 +73,10 @@ class Health:
         return Part("ok", "answers")
 
     async def _read_model(self) -> tuple[Part, Part]:
-        """Whether it answers, and how far it is behind what this gateway has read."""
+        """Whether it answers and this release's projector can go on with it, and how far it is behind what this gateway has read."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                positions = await self._queries.positions()
+                positions, others = await self._queries.positions(EVENTS), await self._queries.of_other_folds()
         except (ReadModelDown, TimeoutError) as error:
             return Part("down", str(error) or f"no answer within {ASK_SECONDS:.0f} s"), Part("degraded", "unknown")
         behind = {
@@ -83,4 +84,5 @@ class Health:
             for number, reading in self._tail.readings.items()
         }
         lag = sum(behind.values())
-        return Part("ok", "answers"), Part("ok" if lag < LAG_LIMIT else "degraded", f"{lag} events behind")
+        rows = Part("degraded", f"rows of {', '.join(others)} were made by another release's code: run `soma rebuild`")
+        return rows if others else Part("ok", "answers"), Part("ok" if lag < LAG_LIMIT else "degraded", f"{lag} events behind")

@@ -12,6 +12,7 @@ from gateway.reader import READ_SECONDS, Reader
 from gateway.recent import Recent
 from gateway.tail import Tail
 from projections.queries import ReadModelDown
+from projections.session import EVENTS
 from schemas.ids import keyed_id, new_id, partition_of
 
 START = "POST /v1/sessions"
@@ -75,7 +76,7 @@ class Identity:
         partition = self.home(id).partition
         seen = self._tail.readings[partition].head.next_offset - 1
         try:
-            if await self._reader.applied.event(partition, seen, READ_SECONDS):
+            if await self._reader.applied.event(EVENTS, partition, seen, READ_SECONDS):
                 return await self._reader.queries.session(id, tenant) is not None
         except ReadModelDown:
             pass

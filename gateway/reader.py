@@ -7,7 +7,7 @@ from typing import NamedTuple
 from gateway.positions import Moment, Place, Position
 from gateway.problems import NotFound, NotYet
 from gateway.recent import Recent
-from gateway.records import Records
+from gateway.records import COMMANDS, Records
 from projections import session
 from projections.applied import Applied
 from projections.queries import Queries
@@ -84,9 +84,10 @@ class Reader:
             raise NotFound(f"The session is at version {view.summary.version}: there is no version {moment} yet.")
         return view
 
-    async def wait(self, position: Position, seconds: float, *, lenient: bool) -> None:
+    async def wait(self, position: Position, seconds: float, *, lenient: bool, commands: str = COMMANDS) -> None:
         """Until the command at `position` is applied. Raises NotYet when the time is over, unless an older state will do."""
-        if not await self.applied.command(position.partition, position.offset, min(seconds, READ_SECONDS)) and not lenient:
+        applied = await self.applied.command(commands, position.partition, position.offset, min(seconds, READ_SECONDS))
+        if not (applied or lenient):
             raise NotYet(f"The command at {position} is not applied to the read model yet.")
 
 

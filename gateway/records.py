@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from gateway.layout import LAYOUT
 from gateway.problems import NothingSent
-from projections.reading import EVENTS
+from projections.session import EVENTS
 from schemas.codec import Codec, headers
 from schemas.registry import Registry
 from schemas.types.common import LayoutChanged

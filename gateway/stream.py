@@ -18,7 +18,7 @@ from gateway.recent import ENDED
 from gateway.records import Records
 from gateway.tail import FellBehind, Follower, Tail
 from ops import metrics
-from projections.session import rfc3339
+from projections.session import EVENTS, rfc3339
 from schemas.types.common import Sealed
 from schemas.types.session import OutputDelta, ReplyFailed, ReplyRecorded, SessionEvent
 
@@ -86,7 +86,7 @@ class Streams:
         metrics.streams.set(self._open)
         try:
             with self._tail.follow(*home) as follower:
-                if not await self._reader.applied.event(home.partition, follower.since - 1, READ_SECONDS):
+                if not await self._reader.applied.event(EVENTS, home.partition, follower.since - 1, READ_SECONDS):
                     raise NotYet("The read model is behind the log: the history cannot be shown yet.")
                 writing = Writing()
                 async for stored in self._reader.events(home.id, tenant):

@@ -24,8 +24,8 @@ from gateway.recent import Recent
 from gateway.records import COMMANDS, OUTPUT, Records
 from ops import metrics
 from projections.queries import Queries, ReadModelDown
-from projections.reading import EVENTS, Progress, Reading, session_of
-from projections.session import View
+from projections.reading import Chain, Progress, Reading, aggregate_of
+from projections.session import EVENTS, View
 from schemas.chain import IN_DOUBT, ChainBroken
 from schemas.codec import Unreadable
 from schemas.types.session import OutputDelta, SessionEvent
@@ -146,7 +146,7 @@ class Tail:
         """Where the read model stands; nothing where it cannot be asked."""
         try:
             async with asyncio.timeout(READ_MODEL_SECONDS):
-                return await self._queries.positions()
+                return await self._queries.positions(EVENTS)
         except (ReadModelDown, TimeoutError):
             log.warning("the read model does not answer: reading the events from their beginning, which takes longer")
             return {}
@@ -169,7 +169,7 @@ class Tail:
             if progress.head.next_offset > ends[place]:
                 log.warning("%s/%d ends before the read model's place: reading it from the beginning", EVENTS, place.partition)
                 progress = Progress()
-            self.readings[place.partition] = Reading(place.partition, progress)
+            self.readings[place.partition] = Reading(Chain(EVENTS, place.partition), progress)
             self._next[place] = progress.head.next_offset
         self._consumer.assign(list(self._next))
         for place, offset in self._next.items():
@@ -195,7 +195,7 @@ class Tail:
             return
         if not reading.take(event, record.value, record.offset):
             metrics.void_records.labels("gateway").inc()
-        elif session_id := session_of(event, record.partition):
+        elif session_id := aggregate_of(event, record.partition):
             view = self._recent.take(event, str(place), len(record.value))
             for follower in self._followers.get(session_id, ()):
                 follower.put(Taken(place, event, view))

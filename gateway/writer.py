@@ -17,7 +17,7 @@ from gateway.tail import FellBehind, Follower, Tail, Taken
 from gateway.waits import Waits
 from ops import metrics
 from projections.queries import ReadModelDown
-from projections.session import Summary, View
+from projections.session import EVENTS, Summary, View
 from schemas.types import common
 from schemas.types.common import CommandMeta, Digest, Refused
 from schemas.types.session import (
@@ -153,7 +153,7 @@ class Writer:
             return None
 
     async def _applied(self, place: Place) -> None:
-        if not await self._reader.applied.event(place.partition, place.offset, READ_SECONDS):
+        if not await self._reader.applied.event(EVENTS, place.partition, place.offset, READ_SECONDS):
             raise ReadModelDown("The read model is behind.")
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Never, Self
 import psycopg
 
 from projections import database, store
+from projections.nouns import events_of
+from projections.reading import Chain
 
 log = logging.getLogger("soma.read_model")
 LOOK_EVERY = 5.0
@@ -28,15 +30,15 @@ class Reached(NamedTuple):
 class Applied:
     """Listens while it is entered, over a connection of its own; while the database is down, what is waited for times out.
 
-    `epoch` is the commands topic's, once it is known: offsets of another epoch say nothing about this one's (rule 5).
+    `epochs` are those of commands topics, as far as they are known: offsets of another epoch say nothing about this one's (rule 5).
     """
 
     def __init__(self, url: str) -> None:
         self._url = database.plain(url)
-        self._reached: dict[int, Reached] = {}
+        self._reached: dict[Chain, Reached] = {}
         self._moved = asyncio.Condition()
         self._listening: asyncio.Task[None] | None = None
-        self.epoch: str | None = None
+        self.epochs: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
         self._listening = asyncio.create_task(self._listen())
@@ -48,20 +50,22 @@ class Applied:
             with suppress(asyncio.CancelledError):
                 await self._listening
 
-    async def command(self, partition: int, offset: int, timeout: float) -> bool:
-        """Whether the command at this place, of the present epoch, is applied, at the latest after `timeout` seconds."""
-        return await self._until(
-            partition, lambda reached: reached.epoch == (self.epoch or reached.epoch) and reached.command_offset >= offset, timeout
-        )
+    async def command(self, topic: str, partition: int, offset: int, timeout: float) -> bool:
+        """Whether the command at this place, of the topic's present epoch, is applied, at the latest after `timeout` seconds."""
 
-    async def event(self, partition: int, offset: int, timeout: float) -> bool:
-        """Whether the events record at this place is applied, at the latest after `timeout` seconds."""
-        return await self._until(partition, lambda reached: reached.next_offset > offset, timeout)
+        def passed(reached: Reached) -> bool:
+            return reached.epoch == self.epochs.get(topic, reached.epoch) and reached.command_offset >= offset
 
-    async def _until(self, partition: int, enough: Callable[[Reached], bool], timeout: float) -> bool:
+        return await self._until(Chain(events_of(topic), partition), passed, timeout)
+
+    async def event(self, topic: str, partition: int, offset: int, timeout: float) -> bool:
+        """Whether the record at this place of an events topic is applied, at the latest after `timeout` seconds."""
+        return await self._until(Chain(topic, partition), lambda reached: reached.next_offset > offset, timeout)
+
+    async def _until(self, chain: Chain, enough: Callable[[Reached], bool], timeout: float) -> bool:
         try:
             async with asyncio.timeout(timeout), self._moved:
-                await self._moved.wait_for(lambda: partition in self._reached and enough(self._reached[partition]))
+                await self._moved.wait_for(lambda: chain in self._reached and enough(self._reached[chain]))
                 return True
         except TimeoutError:
             return False
@@ -81,19 +85,25 @@ class Applied:
             while True:
                 await self._look(connection)
                 async for notice in connection.notifies(timeout=LOOK_EVERY):
-                    partition, next_offset, command_offset, epoch = notice.payload.split(":", 3)
-                    if int(next_offset) < self._next(int(partition)):  # an old notice, or the read model was begun anew: the table knows
+                    chain, reached = _told(notice.payload)
+                    if reached.next_offset < self._next(chain):  # an old notice, or the read model was begun anew: the table knows
                         break
-                    await self._note({int(partition): Reached(int(next_offset), int(command_offset), epoch)})
+                    await self._note({chain: reached})
 
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        found = await connection.execute("SELECT partition, next_offset, command_offset, epoch FROM positions")
-        await self._note({partition: Reached(*reached) for partition, *reached in await found.fetchall()})
+        found = await connection.execute("SELECT topic, partition, next_offset, command_offset, epoch FROM positions")
+        await self._note({Chain(topic, partition): Reached(*reached) for topic, partition, *reached in await found.fetchall()})
 
-    async def _note(self, reached: dict[int, Reached]) -> None:
+    async def _note(self, reached: dict[Chain, Reached]) -> None:
         async with self._moved:
             self._reached.update(reached)
             self._moved.notify_all()
 
-    def _next(self, partition: int) -> int:
-        return self._reached[partition].next_offset if partition in self._reached else 0
+    def _next(self, chain: Chain) -> int:
+        return self._reached[chain].next_offset if chain in self._reached else 0
+
+
+def _told(payload: str) -> tuple[Chain, Reached]:
+    """What `store.announce` wrote."""
+    topic, partition, next_offset, command_offset, epoch = payload.split(":", 4)
+    return Chain(topic, int(partition)), Reached(int(next_offset), int(command_offset), epoch)

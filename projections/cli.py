@@ -61,14 +61,14 @@ def _verify_rows(as_json: bool) -> int:
     with _explained(), PartitionProgress("comparing") as progress:
         verified = run(settings, progress.begin, progress.step)
     differences = [difference for each in verified.values() for difference in each.differences]
-    events, sessions = sum(each.events for each in verified.values()), sum(each.sessions for each in verified.values())
+    records, rows = sum(each.records for each in verified.values()), sum(each.rows for each in verified.values())
     if as_json:
         found = [difference._asdict() for difference in differences]
-        typer.echo(json.dumps({"events": events, "sessions": sessions, "differences": found}))
+        typer.echo(json.dumps({"records": records, "rows": rows, "differences": found}))
     else:
         if differences:
             _table(Difference._fields, [tuple(map(str, difference)) for difference in differences])
-        typer.echo(f"{events} events and {sessions} sessions: {len(differences) or 'no'} differences.")
+        typer.echo(f"{records} records, and {rows} rows folded from them: {len(differences) or 'no'} differences.")
         if differences:
             typer.echo("`soma rebuild` makes the read model anew from the log.")
     return 1 if differences else 0
@@ -82,11 +82,11 @@ def _verify_chain(as_json: bool) -> int:
     with _explained(), PartitionProgress("walking") as progress:
         proofs = run(settings, progress.begin, progress.step)
     if as_json:
-        typer.echo(json.dumps([{"partition": partition, **proof._asdict()} for partition, proof in sorted(proofs.items())]))
+        typer.echo(json.dumps([chain._asdict() | proof._asdict() for chain, proof in sorted(proofs.items())]))
     else:
         shown = [
-            (str(partition), str(proof.valid), ", ".join(f"{first}–{last}" for first, last in proof.void), proof.broken or "whole")
-            for partition, proof in sorted(proofs.items())
+            (str(chain), str(proof.valid), ", ".join(f"{first}–{last}" for first, last in proof.void), proof.broken or "whole")
+            for chain, proof in sorted(proofs.items())
         ]
         _table(("partition", "valid", "void offsets", "chain"), shown)
     return 1 if any(proof.broken for proof in proofs.values()) else 0
@@ -123,6 +123,7 @@ def _explained() -> Iterator[None]:
     from projections.cores import CoreDied
     from projections.database import Busy, NotConfigured
     from projections.rebuild import Behind
+    from projections.store import OtherFold
     from schemas.chain import ChainBroken
     from schemas.registry import NotRegistered
 
@@ -137,6 +138,6 @@ def _explained() -> Iterator[None]:
     except (OperationalError, psycopg.OperationalError) as error:
         typer.echo(f"PostgreSQL: {getattr(error, 'orig', error)} Check DATABASE_URL.", err=True)
         raise typer.Exit(1) from None
-    except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NotRegistered) as error:
+    except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NotRegistered, OtherFold) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None

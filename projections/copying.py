@@ -1,6 +1,6 @@
-"""Fills one partition of a new generation from the log by COPY. Memory holds the summaries of its sessions, and no events."""
+"""Fills one partition of a new generation from the log by COPY. Memory holds what folded rows are made from, and no records."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import psycopg
@@ -10,11 +10,13 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from ops.settings import Settings
-from projections import database, rows
-from projections.reading import Folded, Progress, Reading
-from projections.rows import Row
+from projections import database, position
+from projections.fold import Fold
+from projections.noun import Row
+from projections.nouns import NOUNS
+from projections.reading import Chain, Progress, Reading
 from projections.source import Source, Step
-from projections.tables import calls, events, positions, sessions
+from projections.tables import positions
 
 DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -24,25 +26,18 @@ class Copy(NamedTuple):
 
     settings: Settings
     schema: str
-    ends: dict[int, int]
+    ends: dict[Chain, int]
 
 
-def copy_partition(copy: Copy, partition: int, step: Step) -> Progress:
+def copy_partition(copy: Copy, chain: Chain, step: Step) -> Progress:
     """Fill in everything from the partition's beginning to its end. Raises ChainBroken, LogUnavailable, psycopg.Error."""
-    source, reading = Source(copy.settings), Reading(partition, Progress())
-    folded = Folded({}, {})
-
-    def event_rows() -> Iterator[Row]:
-        for taken in source.valid(reading, copy.ends[partition], step):
-            folded.take(taken)
-            yield rows.event_row(taken)
-
+    reading = Reading(chain, Progress())
+    records = Source(copy.settings).valid(reading, copy.ends[chain], step)
     url = database.plain(database.url(copy.settings))
     with psycopg.connect(url, **database.arguments(copy.schema, database.DERIVED)) as connection:
-        _copy(connection, events, event_rows())
-        _copy(connection, sessions, map(rows.session_row, folded.summaries.values()))
-        _copy(connection, calls, map(rows.call_row, folded.calls.values()))
-        _copy(connection, positions, [rows.position_row(partition, reading.progress)])
+        for table, filled in Fold(NOUNS[chain.topic]).tables(records):
+            _copy(connection, table, filled)
+        _copy(connection, positions, [position.row(chain, reading.progress)])
     return reading.progress
 
 

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from projections.reading import Chain
+
 
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -21,16 +23,16 @@ class PartitionProgress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeElapsedColumn())
         self._progress = Progress(*columns, console=Console(stderr=True))
         self._all = self._progress.add_task(title, total=None)
-        self._lines: dict[int, int] = {}
+        self._lines: dict[Chain, int] = {}
 
-    def begin(self, sizes: dict[int, int]) -> None:
+    def begin(self, sizes: dict[Chain, int]) -> None:
         """The work is known: so many records in each partition."""
         self._progress.update(self._all, total=sum(sizes.values()))
-        self._lines = {partition: self._progress.add_task(f"  partition {partition}", total=size) for partition, size in sizes.items()}
+        self._lines = {chain: self._progress.add_task(f"  {chain}", total=size) for chain, size in sizes.items()}
 
-    def step(self, partition: int, records: int) -> None:
+    def step(self, chain: Chain, records: int) -> None:
         """So many more records of a partition are done."""
-        for line in (self._all, self._lines[partition]):
+        for line in (self._all, self._lines[chain]):
             self._progress.advance(line, records)  # type: ignore[arg-type]
 
     def phase(self, what: str) -> None:

@@ -6,15 +6,14 @@ What nobody built upon, the last record, only its own bytes vouch for.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ops.settings import Settings
 from projections.cores import Watch, over_partitions
-from projections.reading import EVENTS
+from projections.reading import Chain
 from projections.source import STEP, Source, Step
 from schemas.chain import ChainBroken, Head, digest
 from schemas.types.common import Digest
-from schemas.types.session import SessionEvent
 
 
 class Proof(NamedTuple):
@@ -25,22 +24,22 @@ class Proof(NamedTuple):
     broken: str | None
 
 
-def prove(settings: Settings, begin: Callable[[dict[int, int]], None], watch: Watch) -> dict[int, Proof]:
+def prove(settings: Settings, begin: Callable[[dict[Chain, int]], None], watch: Watch) -> dict[Chain, Proof]:
     """Every partition's proof. Raises LogUnavailable."""
     sizes = Source(settings).ends()
     begin(sizes)
     return over_partitions(prove_partition, (settings, sizes), sizes, watch)
 
 
-def prove_partition(argument: tuple[Settings, dict[int, int]], partition: int, step: Step) -> Proof:
+def prove_partition(argument: tuple[Settings, dict[Chain, int]], chain: Chain, step: Step) -> Proof:
     """One partition, up to the end that was named."""
     settings, ends = argument
     source, walk = Source(settings), Walk()
     count, broken = 0, None
-    for count, (offset, value) in enumerate(source.log.values(EVENTS, partition, 0, ends[partition]), 1):
+    for count, (offset, value) in enumerate(source.log.values(*chain, 0, ends[chain]), 1):
         if count % STEP == 0:
             step(STEP)
-        if broken := walk.take(offset, value, source.decode(value)):
+        if broken := walk.take(offset, value, source.decode(chain.topic, value)):
             break
     step(count % STEP)
     return Proof(walk.head.sequence, walk.void, broken or walk.unfinished())
@@ -54,7 +53,7 @@ class Walk:
         self._siblings: set[Digest] = set()  # digests of the void records since the last valid one
         self._orphan: int | None = None
 
-    def take(self, offset: int, value: bytes, event: SessionEvent | None) -> str | None:
+    def take(self, offset: int, value: bytes, event: Any) -> str | None:
         """Go on by one record, `event` being None where it cannot be read. Where that is impossible, why."""
         if offset != self.head.next_offset:
             return f"offsets {self.head.next_offset} to {offset - 1} are missing"
@@ -87,7 +86,7 @@ class Walk:
             return f"offset {self.head.doubt} cannot be read, and nothing continues sequence {self.head.sequence} without it"
         return None
 
-    def _is_orphan(self, event: SessionEvent) -> bool:
+    def _is_orphan(self, event: Any) -> bool:
         """A second writer's record builds on one that is here, be it void; an orphan on one that is not here as it was."""
         meta = event.meta
         return meta.sequence > self.head.sequence and meta.previous != self.head.digest and meta.previous not in self._siblings

@@ -13,8 +13,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from projections import database, rows
+from projections import database, position, rows
 from projections.call import Call
+from projections.nouns import NOUNS
 from projections.reading import Progress
 from projections.rows import storable
 from projections.session import Summary
@@ -141,11 +142,19 @@ class Queries:
             found = await connection.scalar(statement)
             return found and rows.call(found)
 
-    async def positions(self) -> dict[int, Progress]:
-        """How far each partition is applied."""
+    async def positions(self, topic: str) -> dict[int, Progress]:
+        """How far each partition of an events topic is applied."""
         async with self._connection() as connection:
-            found = (await connection.execute(select(positions))).mappings()
-            return {row["partition"]: rows.progress(dict(row)) for row in found}
+            found = (await connection.execute(select(positions).where(positions.c.topic == topic))).mappings()
+            return {row["partition"]: position.progress(dict(row)) for row in found}
+
+    async def of_other_folds(self) -> list[str]:
+        """The events topics whose rows were made by other code than this release's: they need a rebuild."""
+        made = tuple_(positions.c.topic, positions.c.fold)
+        ours = [(topic, noun.fingerprint) for topic, noun in NOUNS.items()]
+        statement = select(positions.c.topic).where(positions.c.topic.in_(NOUNS), made.not_in(ours)).distinct().order_by(positions.c.topic)
+        async with self._connection() as connection:
+            return list(await connection.scalars(statement))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

@@ -20,9 +20,10 @@ from projections import database, store
 from projections.copying import Copy, copy_partition
 from projections.cores import Watch, over_partitions
 from projections.database import FORMER, NEXT, SERVED
-from projections.reading import Reading
+from projections.nouns import NOUNS
+from projections.reading import Chain, Reading
 from projections.source import Source
-from projections.tables import metadata, positions
+from projections.tables import positions
 
 BATCH = 1_000
 SMALL = 1_000
@@ -47,7 +48,7 @@ class Rebuilt(NamedTuple):
 class Watcher(NamedTuple):
     """Told how it goes: the sizes of the partitions to copy, then each step, then each phase."""
 
-    begin: Callable[[dict[int, int]], None]
+    begin: Callable[[dict[Chain, int]], None]
     step: Watch
     phase: Callable[[str], None]
 
@@ -77,19 +78,20 @@ def rebuild(settings: Settings, watcher: Watcher, *, another_log: bool = False) 
     return Rebuilt(sum(ends.values()), copy_seconds, followed, time.monotonic() - started, dropped)
 
 
-def _served(connection: Connection) -> dict[int, int]:
+def _served(connection: Connection) -> dict[Chain, int]:
     """How far the served generation is, by partition; nothing where there is none."""
     if not inspect(connection).has_table("positions", schema=SERVED):
         return {}
-    statement = select(positions.c.partition, positions.c.next_offset).execution_options(schema_translate_map={None: SERVED})
-    return dict(iter(connection.execute(statement)))
+    statement = select(positions.c.topic, positions.c.partition, positions.c.next_offset).where(positions.c.topic.in_(NOUNS))
+    found = connection.execute(statement.execution_options(schema_translate_map={None: SERVED}))
+    return {Chain(topic, partition): next_offset for topic, partition, next_offset in found}
 
 
-def _compare(served: dict[int, int], reached: dict[int, int], another_log: bool) -> None:
-    behind = [partition for partition, next_offset in sorted(served.items()) if reached.get(partition, 0) < next_offset]
+def _compare(served: dict[Chain, int], reached: dict[Chain, int], another_log: bool) -> None:
+    behind = [chain for chain, next_offset in sorted(served.items()) if reached.get(chain, 0) < next_offset]
     if behind and not another_log:
         raise Behind(
-            f"Partition {behind[0]} of this log ends at offset {reached.get(behind[0], 0)}, but the served read model holds "
+            f"{behind[0]} of this log ends at offset {reached.get(behind[0], 0)}, but the served read model holds "
             f"{served[behind[0]]}: is KAFKA_BOOTSTRAP_SERVERS the right cluster? If it is, run `soma rebuild --another-log`."
         )
 
@@ -105,7 +107,7 @@ def _begin(engine: Engine, url: str) -> None:
 
 def _indexes(connection: Connection, *, create: bool) -> None:
     """Rows that are already in order are indexed at once in a third of the time that row by row takes."""
-    for table in metadata.tables.values():
+    for table in (*(table for noun in NOUNS.values() for table in noun.tables), positions):
         connection.execute(AddConstraint(table.primary_key) if create else DropConstraint(table.primary_key))
         for index in table.indexes:
             connection.execute(CreateIndex(index) if create else DropIndex(index))
@@ -128,13 +130,13 @@ def _follow(connection: Connection, source: Source) -> int:
     ends = source.ends()
     before = store.load(connection, ends)
     count = 0
-    for partition, end in ends.items():
-        reading, written = Reading(partition, before[partition]), before[partition]
+    for chain, end in ends.items():
+        reading, written = Reading(chain, before[chain]), before[chain]
         valid = source.valid(reading, end)
         while (batch := list(islice(valid, BATCH))) or reading.progress != written:
-            store.project(connection, {partition: written}, {partition: reading.progress}, batch)
+            store.project(connection, {chain: written}, {chain: reading.progress}, batch)
             written = reading.progress
-        count += written.head.next_offset - before[partition].head.next_offset
+        count += written.head.next_offset - before[chain].head.next_offset
     return count
 
 
@@ -148,7 +150,7 @@ def _swap(engine: Engine, source: Source, another_log: bool) -> int:
             connection.execute(text(f"LOCK TABLE {SERVED}.positions IN EXCLUSIVE MODE"))
         count = _follow(connection, source)
         reached = store.positions_of(connection)
-        _compare(_served(connection), {partition: progress.head.next_offset for partition, progress in reached.items()}, another_log)
+        _compare(_served(connection), {chain: progress.head.next_offset for chain, progress in reached.items()}, another_log)
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SERVED}"))
         connection.execute(text(f"ALTER SCHEMA {SERVED} RENAME TO {FORMER}"))
         connection.execute(text(f"ALTER SCHEMA {NEXT} RENAME TO {SERVED}"))

@@ -1,17 +1,15 @@
-"""What the read model's rows hold: one function a table."""
+"""What the rows of sessions, their events and their calls hold: one function a table."""
 
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from projections.call import Call
-from projections.reading import Progress, Taken
+from projections.noun import Row
+from projections.reading import Taken
 from projections.session import Summary
-from schemas.chain import Head
 
-Row = dict[str, Any]
 _uuid = lru_cache(10_000)(UUID)
 _decoder = msgspec.msgpack.Decoder(Summary)
 _calls = msgspec.msgpack.Decoder(Call)
@@ -21,9 +19,9 @@ def event_row(taken: Taken) -> Row:
     """The row of `events`."""
     meta = taken.event.meta
     return {
-        "partition": taken.partition,
+        "partition": taken.chain.partition,
         "offset": taken.offset,
-        "session_id": taken.session_id and _uuid(taken.session_id),
+        "session_id": taken.id and _uuid(taken.id),
         "tenant": storable(meta.tenant),
         "version": meta.version,
         "type": type(taken.event.body).__name__,
@@ -64,35 +62,6 @@ def call_row(call: Call) -> Row:
         "requested_at": call.requested_at,
         "entry": msgspec.msgpack.encode(call),
     }
-
-
-def position_row(partition: int, progress: Progress) -> Row:
-    """The row of `positions`."""
-    head = progress.head
-    return {
-        "partition": partition,
-        "next_offset": head.next_offset,
-        "sequence": head.sequence,
-        "digest": head.digest,
-        "versions": head.versions,
-        "void": head.void,
-        "void_in_a_row": head.void_in_a_row,
-        "epoch": progress.epoch,
-        "command_offset": progress.command_offset,
-    }
-
-
-def progress(row: Row) -> Progress:
-    """What a row of `positions` says."""
-    head = Head(
-        sequence=row["sequence"],
-        digest=row["digest"],
-        versions=row["versions"],
-        next_offset=row["next_offset"],
-        void=row["void"],
-        void_in_a_row=row["void_in_a_row"],
-    )
-    return Progress(head, row["epoch"], row["command_offset"])
 
 
 def summary(stored: bytes) -> Summary:

@@ -27,6 +27,7 @@ from schemas.types.session import (
     TurnStopped,
 )
 
+EVENTS = "soma.session.events"
 NO_USAGE = Usage(input_tokens=0, output_tokens=0)
 
 

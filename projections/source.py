@@ -1,15 +1,16 @@
-"""The events topic for blocking readers: every valid record, from where a reading is to an offset."""
+"""The events topics for blocking readers: every valid record, from where a reading is to an offset."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from ops import kafka
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
-from projections.reading import EVENTS, Reading, Taken, session_of
-from schemas.codec import Unreadable
+from projections.nouns import NOUNS
+from projections.reading import Chain, Reading, Taken, aggregate_of
+from schemas.codec import Codec, Unreadable
 from schemas.registry import Registry
-from schemas.types.session import SessionEvent
 
 STEP = 2_000
 Step = Callable[[int], None]
@@ -25,33 +26,44 @@ def checked(settings: Settings) -> Settings:
 
 
 class Source:
-    """Reads the log that the settings name. Raises NotRegistered."""
+    """Reads the log that the settings name. Everything raises NotRegistered."""
 
     def __init__(self, settings: Settings) -> None:
         self.log = Log(kafka.confluent(settings))
         self._registry = Registry(kafka.registry(settings))
-        self._codec = self._registry.codec(EVENTS, SessionEvent)
+        self._codecs: dict[str, Codec[Any]] = {}
 
-    def ends(self) -> dict[int, int]:
-        """Of each partition, the offset that its next record will get. Raises LogUnavailable."""
-        if not (partitions := self.log.partitions(EVENTS)):
-            raise LogUnavailable(f"There is no topic {EVENTS}: check KAFKA_BOOTSTRAP_SERVERS, or run `soma topics apply`.")
-        return {partition: self.log.bounds(EVENTS, partition)[1] for partition in range(partitions)}
+    def ends(self) -> dict[Chain, int]:
+        """Of each partition of every noun's events, the offset that its next record will get. Raises LogUnavailable."""
+        return {chain: self.log.bounds(*chain)[1] for topic in NOUNS for chain in self._chains(topic)}
 
-    def decode(self, value: bytes) -> SessionEvent | None:
+    def decode(self, topic: str, value: bytes) -> Any:
         """The event, or None where the bytes cannot be read."""
-        try:
-            return self._registry.decode(self._codec, value)
-        except Unreadable:
-            return None
+        return self._decode(self._codec(topic), value)
 
     def valid(self, reading: Reading, end: int, step: Step = lambda records: None) -> Iterator[Taken]:
         """The valid records before `end` that `reading` has not taken yet. Raises ChainBroken, LogUnavailable."""
-        partition, count = reading.partition, 0
-        for count, (offset, value) in enumerate(self.log.values(EVENTS, partition, reading.head.next_offset, end), 1):
+        chain, codec, count = reading.chain, self._codec(reading.chain.topic), 0
+        for count, (offset, value) in enumerate(self.log.values(*chain, reading.head.next_offset, end), 1):
             if count % STEP == 0:
                 step(STEP)
-            event = self.decode(value)
+            event = self._decode(codec, value)
             if reading.take(event, value, offset) and event:
-                yield Taken(partition, offset, session_of(event, partition), event, value)
+                yield Taken(chain, offset, aggregate_of(event, chain.partition), event, value)
         step(count % STEP)
+
+    def _chains(self, topic: str) -> list[Chain]:
+        if not (partitions := self.log.partitions(topic)):
+            raise LogUnavailable(f"There is no topic {topic}: check KAFKA_BOOTSTRAP_SERVERS, or run `soma topics apply`.")
+        return [Chain(topic, partition) for partition in range(partitions)]
+
+    def _codec(self, topic: str) -> Codec[Any]:
+        if topic not in self._codecs:
+            self._codecs[topic] = self._registry.codec(topic, NOUNS[topic].event)
+        return self._codecs[topic]
+
+    def _decode(self, codec: Codec[Any], value: bytes) -> Any:
+        try:
+            return self._registry.decode(codec, value)
+        except Unreadable:
+            return None

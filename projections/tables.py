@@ -1,6 +1,6 @@
 """The read model's tables. No schema is named: a connection's search_path chooses the generation (docs: blue/green rebuild).
 
-Everything here is derived from the events topic: `soma rebuild` makes it anew.
+Everything here is derived from the events topics: `soma rebuild` makes it anew.
 """
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
@@ -64,6 +64,7 @@ calls = Table(
 positions = Table(
     "positions",
     metadata,
+    Column("topic", Text, nullable=False),
     Column("partition", Integer, nullable=False, autoincrement=False),
     Column("next_offset", BigInteger, nullable=False),
     Column("sequence", BigInteger, nullable=False),
@@ -73,5 +74,6 @@ positions = Table(
     Column("void_in_a_row", BigInteger, nullable=False),
     Column("epoch", Text, nullable=False, comment="commands topic of the last applied command"),
     Column("command_offset", BigInteger, nullable=False, comment="offset of the last applied command, -1 before the first"),
-    PrimaryKeyConstraint("partition", name="positions_pkey"),
+    Column("fold", Text, nullable=False, comment="fingerprint of the code that made the partition's rows"),
+    PrimaryKeyConstraint("topic", "partition", name="positions_pkey"),
 )

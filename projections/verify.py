@@ -6,18 +6,19 @@ All rows are read in one snapshot of the database, so the projector may go on me
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, func, select, text
 
 from ops.settings import Settings
-from projections import database, rows, store
+from projections import database, position, store
 from projections.cores import Watch, over_partitions
-from projections.reading import Folded, Progress, Reading
-from projections.rows import Row
+from projections.fold import Fold
+from projections.noun import Row
+from projections.nouns import NOUNS
+from projections.reading import Chain, Progress, Reading
 from projections.source import Source, Step
-from projections.tables import calls, events, positions, sessions
+from projections.tables import positions
 from schemas.chain import digest
 
 ROWS_AT_ONCE = 1_000
@@ -37,10 +38,10 @@ class Difference(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """One partition: the events and sessions that its log holds, and what differs, at most MOST."""
+    """One partition: the records that its log holds, the rows that are folded from them, and what differs, at most MOST."""
 
-    events: int
-    sessions: int
+    records: int
+    rows: int
     differences: list[Difference]
 
 
@@ -49,44 +50,34 @@ class Check(NamedTuple):
 
     settings: Settings
     snapshot: str
-    positions: dict[int, Progress]
+    positions: dict[Chain, Progress]
 
 
-def verify(settings: Settings, begin: Callable[[dict[int, int]], None], watch: Watch) -> dict[int, Verified]:
+def verify(settings: Settings, begin: Callable[[dict[Chain, int]], None], watch: Watch) -> dict[Chain, Verified]:
     """Every partition that has a position, and those that have rows without one. Raises Busy, ChainBroken, LogUnavailable."""
     with database.engine(database.url(settings)) as engine, database.kept(engine, exclusively=False), _snapshot(engine) as connection:
         snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
         held = store.positions_of(connection)
-        sizes = {partition: progress.head.next_offset for partition, progress in held.items()}
+        sizes = {chain: progress.head.next_offset for chain, progress in held.items()}
         begin(sizes)
         verified = over_partitions(verify_partition, Check(settings, str(snapshot), held), sizes, watch)
         return verified | _strays(connection, held)
 
 
-def verify_partition(check: Check, partition: int, step: Step) -> Verified:
+def verify_partition(check: Check, chain: Chain, step: Step) -> Verified:
     """Compare one partition's rows with its log."""
-    source, reading = Source(check.settings), Reading(partition, Progress())
-    folded = Folded({}, {})
-
-    def event_rows() -> Iterator[Row]:
-        for taken in source.valid(reading, check.positions[partition].head.next_offset, step):
-            folded.take(taken)
-            yield rows.event_row(taken)
+    reading, fold = Reading(chain, Progress()), Fold(NOUNS[chain.topic])
+    records = Source(check.settings).valid(reading, check.positions[chain].head.next_offset, step)
 
     def differences(connection: Connection) -> Iterator[Difference]:
-        yield from _compare(connection, events, partition, "offset", event_rows())
-        yield from _compare(connection, sessions, partition, "id", _by_id(map(rows.session_row, folded.summaries.values())))
-        yield from _compare(connection, calls, partition, "id", _by_id(map(rows.call_row, folded.calls.values())))
-        yield from _compare(connection, positions, partition, "partition", [rows.position_row(partition, reading.progress)])
+        for table, expected in fold.tables(records):
+            yield from _compare(connection, table, chain, expected)
+        yield from _compare(connection, positions, chain, [position.row(chain, reading.progress)])
 
     with database.engine(database.url(check.settings)) as engine, _snapshot(engine) as connection:
         connection.execute(text(f"SET TRANSACTION SNAPSHOT '{check.snapshot}'"))
         differing = list(islice(differences(connection), MOST))
-    return Verified(reading.head.sequence, len(folded.summaries), differing)
-
-
-def _by_id(filled: Iterable[Row]) -> list[Row]:
-    return sorted(filled, key=itemgetter("id"))
+    return Verified(reading.head.sequence, sum(map(len, fold.states.values())), differing)
 
 
 @contextmanager
@@ -95,32 +86,37 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-def _compare(connection: Connection, table: Table, partition: int, key: str, expected: Iterable[Row]) -> Iterator[Difference]:
-    """Walk both sides in the order of `key`, which is unique in the partition."""
-    statement = select(table).where(table.c.partition == partition).order_by(table.c[key]).execution_options(yield_per=ROWS_AT_ONCE)
+def _compare(connection: Connection, table: Table, chain: Chain, expected: Iterable[Row]) -> Iterator[Difference]:
+    """Walk both sides in the order of the primary key's last column, which is unique in the partition."""
+    key = list(table.primary_key)[-1].name
+    statement = select(table).where(table.c.partition == chain.partition).order_by(table.c[key]).execution_options(yield_per=ROWS_AT_ONCE)
+    if table is positions:
+        statement = statement.where(positions.c.topic == chain.topic)
     left, right = iter(expected), map(dict[str, Any], connection.execute(statement).mappings())
     told, found = next(left, None), next(right, None)
     while told is not None or found is not None:
         if told is not None and (found is None or told[key] < found[key]):
-            yield Difference(partition, table.name, str(told[key]), "*", "a row", "none")
+            yield Difference(chain.partition, table.name, str(told[key]), "*", "a row", "none")
             told = next(left, None)
         elif found is not None and (told is None or found[key] < told[key]):
-            yield Difference(partition, table.name, str(found[key]), "*", "none", "a row")
+            yield Difference(chain.partition, table.name, str(found[key]), "*", "none", "a row")
             found = next(right, None)
         elif told is not None and found is not None:
             for column in [column for column in told if told[column] != found[column]]:
-                yield Difference(partition, table.name, str(told[key]), column, _shown(told[column]), _shown(found[column]))
+                yield Difference(chain.partition, table.name, str(told[key]), column, _shown(told[column]), _shown(found[column]))
             told, found = next(left, None), next(right, None)
 
 
-def _strays(connection: Connection, held: Collection[int]) -> dict[int, Verified]:
+def _strays(connection: Connection, held: Collection[Chain]) -> dict[Chain, Verified]:
     """Rows of partitions that have no position: nothing projected them."""
-    strays = dict[int, Verified]()
-    for table in (events, sessions, calls):
-        statement = select(table.c.partition, func.count()).where(table.c.partition.not_in(held)).group_by(table.c.partition)
-        for partition, count in connection.execute(statement):
-            verified = strays.setdefault(partition, Verified(0, 0, []))
-            verified.differences.append(Difference(partition, table.name, "*", "*", "none", f"{count} rows"))
+    strays = dict[Chain, Verified]()
+    for topic, noun in NOUNS.items():
+        known = [chain.partition for chain in held if chain.topic == topic]
+        for table in noun.tables:
+            statement = select(table.c.partition, func.count()).where(table.c.partition.not_in(known)).group_by(table.c.partition)
+            for partition, count in connection.execute(statement):
+                verified = strays.setdefault(Chain(topic, partition), Verified(0, 0, []))
+                verified.differences.append(Difference(partition, table.name, "*", "*", "none", f"{count} rows"))
     return strays
 
 

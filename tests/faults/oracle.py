@@ -13,7 +13,7 @@ from ops.log import Log
 from ops.settings import Settings
 from projections import database, store
 from projections.applied import Applied
-from projections.reading import EVENTS
+from projections.session import EVENTS
 from projections.verify import Check, verify_partition
 from schemas.codec import Unreadable
 from schemas.registry import Registry
@@ -166,7 +166,7 @@ async def _differences(settings: Settings, record: Record) -> list[str]:
         behind = [
             f"partition {number} is not projected up to {chain.head.next_offset}"
             for number, chain in record.chains.items()
-            if chain.head.next_offset and not await applied.event(number, chain.head.next_offset - 1, SETTLED_SECONDS)
+            if chain.head.next_offset and not await applied.event(EVENTS, number, chain.head.next_offset - 1, SETTLED_SECONDS)
         ]
     return behind + await asyncio.to_thread(lambda: list(_verify(settings)))
 
@@ -177,8 +177,8 @@ def _verify(settings: Settings) -> Iterator[str]:
         connection = plain.execution_options(isolation_level="REPEATABLE READ")
         snapshot = str(connection.scalar(text("SELECT pg_export_snapshot()")))
         held = store.positions_of(connection)
-        for partition in held:
-            for difference in verify_partition(Check(settings, snapshot, held), partition, lambda _: None).differences:
+        for chain in held:
+            for difference in verify_partition(Check(settings, snapshot, held), chain, lambda _: None).differences:
                 yield str(difference)
 
 

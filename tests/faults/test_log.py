@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from ops import kafka, topics
 from ops.embedded.kafka import Kafka
-from projections.reading import EVENTS
+from projections.session import EVENTS
 from schemas.ids import new_id
 from schemas.registry import Registry
 from streams.services import DEAD_LETTER

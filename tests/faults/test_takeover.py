@@ -9,8 +9,8 @@ import pytest
 from ops import kafka
 from ops.settings import Settings
 from projections.progress import PartitionProgress
-from projections.reading import EVENTS
 from projections.rebuild import Watcher, rebuild
+from projections.session import EVENTS
 from schemas.ids import new_id
 from schemas.registry import Registry
 from schemas.types.session import SessionEvent, StartSession

@@ -60,6 +60,22 @@ async def test_the_read_model_goes_down_and_catches_up(platform: Platform) -> No
     assert answer.json()["messages"][2]["content"] == "more"
 
 
+async def test_rows_that_another_release_made_are_told_and_shown(platform: Platform) -> None:
+    # given a read model that another release's code made
+    session = (await platform.client.post("/v1/sessions", json=BODY)).json()
+    with psycopg.connect(platform.settings.database_url or "", autocommit=True, options="-csearch_path=read_model") as connection:
+        [ours] = connection.execute("SELECT DISTINCT fold FROM positions").fetchone() or ()
+        await platform.projecting.stop()
+        connection.execute("UPDATE positions SET fold = 'another'")
+        # when / then
+        assert "`soma rebuild`" in await until(platform.client, "read_model", "degraded")
+        assert (await platform.client.get(f"/v1/sessions/{session['id']}")).status_code == 200
+        # and then
+        connection.execute("UPDATE positions SET fold = %s", [ours])
+    platform.projecting.start()
+    await until(platform.client, "read_model", "ok")
+
+
 @asynccontextmanager
 async def another_gateway(platform: Platform, port: int) -> AsyncIterator[Gateway]:
     """A gateway that remembers nothing, beside the platform's own."""

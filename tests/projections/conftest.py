@@ -13,7 +13,7 @@ from ops.settings import Settings
 from projections import database
 from projections.applied import Applied
 from projections.projector import serve
-from projections.reading import EVENTS
+from projections.session import EVENTS
 from schemas.codec import Codec
 from schemas.registry import Registry
 from schemas.types.session import SessionEvent
@@ -38,13 +38,18 @@ def codec(platform: Settings) -> Codec[SessionEvent]:
 
 def prepared(settings: Settings) -> Settings:
     """The same, after everything that a projector needs was made."""
-    admin = AdminClient(clients.confluent(settings))
-    if EVENTS in admin.list_topics(timeout=10).topics:
-        admin.delete_topics([EVENTS])[EVENTS].result(10)
-    _create(admin)
+    emptied(settings, EVENTS, PARTITIONS)
     Registry(clients.registry(settings)).register()
     database.migrate(database.url(settings))
     return settings
+
+
+def emptied(settings: Settings, topic: str, partitions: int) -> None:
+    """The topic, with nothing in it."""
+    admin = AdminClient(clients.confluent(settings))
+    if topic in admin.list_topics(timeout=10).topics:
+        admin.delete_topics([topic])[topic].result(10)
+    _create(admin, NewTopic(topic, partitions, 1, config={"retention.ms": "-1"}))
 
 
 def codec_of(settings: Settings) -> Codec[SessionEvent]:
@@ -64,11 +69,11 @@ async def projecting(settings: Settings) -> AsyncIterator[Applied]:
                 await running
 
 
-def _create(admin: AdminClient) -> None:
+def _create(admin: AdminClient, topic: NewTopic) -> None:
     """The name of a deleted topic is free again only after a moment."""
     while True:
         try:
-            admin.create_topics([NewTopic(EVENTS, PARTITIONS, 1, config={"retention.ms": "-1"})], operation_timeout=10)[EVENTS].result(10)
+            admin.create_topics([topic], operation_timeout=10)[topic.topic].result(10)
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise

@@ -17,7 +17,7 @@ def contents(settings: Settings) -> Contents:
         return {
             "sessions": [tuple(row) for row in connection.execute(select(sessions).order_by(sessions.c.id))],
             "events": [tuple(row) for row in connection.execute(select(events).order_by(events.c.partition, events.c.offset))],
-            "positions": [tuple(row) for row in connection.execute(select(positions).order_by(positions.c.partition))],
+            "positions": [tuple(row) for row in connection.execute(select(positions).order_by(positions.c.topic, positions.c.partition))],
         }
 
 

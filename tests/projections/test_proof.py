@@ -10,7 +10,8 @@ from fastavro import parse_schema
 from ops.embedded.kafka import Kafka
 from ops.settings import Settings
 from projections.proof import Proof, Walk, prove
-from projections.reading import EVENTS
+from projections.reading import Chain
+from projections.session import EVENTS
 from schemas.chain import digest
 from schemas.codec import Codec, Unreadable
 from schemas.contract import bundle
@@ -115,19 +116,19 @@ async def test_one_byte_altered_on_disk_is_found_at_its_offset(own_kafka: Kafka,
         for number in range(5):
             history.reply(history.start(f"number {number}"))
         produce(own_kafka.bootstrap, history.take(), partition)
-    assert proofs(settings) == {0: Proof(20, [], None), 1: Proof(20, [], None)}
+    assert proofs(settings) == {Chain(EVENTS, 0): Proof(20, [], None), Chain(EVENTS, 1): Proof(20, [], None)}
     # When one letter of partition 0's third session is changed on disk, where its first message is at offset 9
     await own_kafka.stop()
     alter(tmp_path / "kafka" / f"{EVENTS}-0" / f"{0:020}.log", b"number 2", b"nUmber 2")
     await own_kafka.start()
     # Then it is found there, and the other partition is as it was
-    found = proofs(settings)
+    found = {chain.partition: proof for chain, proof in proofs(settings).items()}
     assert found[1] == Proof(20, [], None)
     assert (found[0].valid, found[0].void) == (10, [(10, 19)])
     assert (found[0].broken or "").startswith("altered at or before offset 9: offset 10 continues")
 
 
-def proofs(settings: Settings) -> dict[int, Proof]:
+def proofs(settings: Settings) -> dict[Chain, Proof]:
     return prove(settings, lambda sizes: None, lambda partition, records: None)
 
 

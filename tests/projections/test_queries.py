@@ -11,8 +11,10 @@ from fastavro import parse_schema
 
 from projections import database, store
 from projections.applied import Applied
+from projections.nouns import SESSION
 from projections.queries import BadCursor, Filters, Queries, ReadModelDown
-from projections.reading import Reading, Taken, session_of
+from projections.reading import Chain, Reading, Taken, aggregate_of
+from projections.session import EVENTS
 from projections.tables import events, positions, sessions
 from schemas.codec import Codec
 from schemas.contract import bundle
@@ -37,16 +39,16 @@ async def queries(migrated: str) -> AsyncIterator[Queries]:
 
 def project(url: str, history: History) -> None:
     """Write what the history has new, as a projector would."""
-    partition = history.partition.number
+    chain = Chain(EVENTS, history.partition.number)
     with database.engine(url) as engine, engine.begin() as connection:
-        before = store.load(connection, [partition])
-        reading, taken = Reading(partition, before[partition]), list[Taken]()
+        before = store.load(connection, [chain])
+        reading, taken = Reading(chain, before[chain]), list[Taken]()
         for record in history.take():
             event, offset = CODEC.decode(record.value), reading.head.next_offset
             assert reading.take(event, record.value, offset)
-            taken.append(Taken(partition, offset, session_of(event, partition), event, record.value))
-        store.project(connection, before, {partition: reading.progress}, taken)
-        store.announce(connection, {partition: reading.progress})
+            taken.append(Taken(chain, offset, aggregate_of(event, chain.partition), event, record.value))
+        store.project(connection, before, {chain: reading.progress}, taken)
+        store.announce(connection, {chain: reading.progress})
 
 
 async def test_pages_show_every_session_once_and_the_newest_first(migrated: str, queries: Queries) -> None:
@@ -133,7 +135,7 @@ async def test_a_made_up_cursor_is_refused(queries: Queries, cursor: str) -> Non
 async def test_a_database_that_is_not_there_is_said_to_be_down() -> None:
     queries = Queries.connect("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(ReadModelDown, match="DATABASE_URL"):
-        await queries.positions()
+        await queries.positions(EVENTS)
     await queries.close()
 
 
@@ -143,13 +145,13 @@ async def test_what_waits_is_woken_by_the_commit(migrated: str) -> None:
     async with Applied(migrated) as applied:
         history.session()
         project(migrated, history)
-        assert await applied.event(0, 3, 10)
+        assert await applied.event(EVENTS, 0, 3, 10)
         # When more is projected
         history.session()
         project(migrated, history)
         # Then
-        assert await applied.command(0, history.commands - 1, 10)
-        assert not await applied.command(0, history.commands, 0.05)
+        assert await applied.command(SESSION.commands, 0, history.commands - 1, 10)
+        assert not await applied.command(SESSION.commands, 0, history.commands, 0.05)
 
 
 async def test_a_read_model_that_begins_anew_is_not_taken_for_the_former(migrated: str) -> None:
@@ -160,7 +162,7 @@ async def test_a_read_model_that_begins_anew_is_not_taken_for_the_former(migrate
     shorter.session()
     async with Applied(migrated) as applied:
         project(migrated, history)
-        assert await applied.event(0, 7, 10)
+        assert await applied.event(EVENTS, 0, 7, 10)
         # When the read model is emptied and gets a shorter history
         with database.engine(migrated) as engine, engine.begin() as connection:
             for table in (sessions, events, positions):
@@ -168,6 +170,6 @@ async def test_a_read_model_that_begins_anew_is_not_taken_for_the_former(migrate
         project(migrated, shorter)
         # Then the knowledge is given up
         async with asyncio.timeout(10):
-            while await applied.event(0, 4, 0.05):
+            while await applied.event(EVENTS, 0, 4, 0.05):
                 await asyncio.sleep(0.05)
-        assert await applied.event(0, 3, 10)
+        assert await applied.event(EVENTS, 0, 3, 10)

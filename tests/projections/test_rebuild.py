@@ -8,7 +8,9 @@ import pytest
 from ops import kafka as clients
 from ops.settings import Settings
 from projections import database
+from projections.nouns import SESSION
 from projections.rebuild import Behind, Rebuilt, Watcher, rebuild
+from projections.session import EVENTS
 from projections.verify import verify
 from schemas.codec import Codec
 from schemas.types.common import Sealed
@@ -42,8 +44,8 @@ async def test_a_deleted_read_model_comes_back_identical(platform: Settings, cod
     append(platform, [*records[:9], *records[:3], Written(b"?", b"garbage", []), *records[9:]])
     append(platform, make_history(3, codec, 1), 1)
     async with projecting(platform) as applied:
-        assert await applied.event(0, len(records) + 3, SECONDS)
-        assert await applied.event(1, 11, SECONDS)
+        assert await applied.event(EVENTS, 0, len(records) + 3, SECONDS)
+        assert await applied.event(EVENTS, 1, 11, SECONDS)
     before = contents(platform)
     # When it is deleted and rebuilt
     run(platform, "DROP SCHEMA read_model CASCADE")
@@ -66,7 +68,7 @@ async def test_everything_goes_on_during_a_rebuild(platform: Settings, codec: Co
 
     async with projecting(platform) as applied:
         appending = asyncio.create_task(asyncio.to_thread(keep_appending))
-        assert await applied.event(0, 3, SECONDS)
+        assert await applied.event(EVENTS, 0, 3, SECONDS)
         served = generation(platform)
         # When the read model is rebuilt, twice
         first = await asyncio.to_thread(quietly, platform)
@@ -76,7 +78,7 @@ async def test_everything_goes_on_during_a_rebuild(platform: Settings, codec: Co
         history.session()
         append(platform, history.take())
         # Then the projector goes on in the new generation, and nothing is missing there
-        assert await applied.command(0, history.commands - 1, SECONDS)
+        assert await applied.command(SESSION.commands, 0, history.commands - 1, SECONDS)
     assert generation(platform) != served
     assert first.copied >= 24
     assert [row[1] for row in contents(platform)["events"] if row[0] == 0] == list(range(len(history.events)))
@@ -90,7 +92,7 @@ def test_a_log_that_holds_less_replaces_nothing_unless_it_is_meant_to(platform: 
     run(platform, "UPDATE positions SET next_offset = 500 WHERE partition = 0")
     before = contents(platform)
     # When / then
-    with pytest.raises(Behind, match=r"ends at offset 8, but the served read model holds 500: .*--another-log"):
+    with pytest.raises(Behind, match=r"of this log ends at offset 8, but the served read model holds 500: .*--another-log"):
         quietly(platform)
     assert contents(platform) == before
     # When it is meant

@@ -10,6 +10,7 @@ from ops import kafka as clients
 from ops.settings import Settings
 from projections import cli
 from projections.rebuild import Watcher, rebuild
+from projections.session import EVENTS
 from projections.verify import Difference, verify
 from schemas.codec import Codec
 from schemas.types.session import SessionEvent
@@ -32,7 +33,7 @@ def filled(platform: Settings, codec: Codec[SessionEvent]) -> Settings:
 
 def differences(settings: Settings) -> list[Difference]:
     verified = verify(settings, lambda sizes: None, lambda partition, records: None)
-    return [difference for partition in sorted(verified) for difference in verified[partition].differences]
+    return [difference for chain in sorted(verified) for difference in verified[chain].differences]
 
 
 def test_every_kind_of_difference_is_found_in_its_place(filled: Settings) -> None:
@@ -70,7 +71,7 @@ def test_the_command_says_so_by_its_exit_code(filled: Settings, monkeypatch: pyt
     soma = CliRunner()
     # When / then nothing differs
     well = soma.invoke(app, ["verify"])
-    assert (well.exit_code, well.stdout) == (0, "16 events and 4 sessions: no differences.\n")
+    assert (well.exit_code, well.stdout) == (0, "16 records, and 4 rows folded from them: no differences.\n")
     # When a row is changed, then it is told
     run(filled, "UPDATE sessions SET model = 'another'")
     told = soma.invoke(app, ["verify", "--json"])
@@ -88,7 +89,7 @@ def test_the_command_says_so_by_its_exit_code(filled: Settings, monkeypatch: pyt
     assert (gone.exit_code, "run `soma migrate`" in gone.stderr) == (1, True)
     # When the chain is walked
     chain = soma.invoke(app, ["verify", "--chain", "--json"])
-    assert (chain.exit_code, json.loads(chain.stdout)[1]) == (0, {"partition": 1, "valid": 8, "void": [], "broken": None})
+    assert (chain.exit_code, json.loads(chain.stdout)[1]) == (0, {"topic": EVENTS, "partition": 1, "valid": 8, "void": [], "broken": None})
 
 
 def test_wrong_settings_and_missing_servers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,41 @@
+"""The nouns whose records become rows: whoever adds one adds it to NOUNS."""
+
+from collections.abc import Sequence
+
+from commands import call as calling
+from commands import situation, talk
+from projections import call, rows, session
+from projections.noun import Folded, Logged, Noun, States
+from projections.reading import Taken
+from projections.tables import calls, events, sessions
+from schemas.types import common
+from schemas.types import session as types
+
+
+def _session(taken: Taken, states: States) -> Sequence[str]:
+    return (taken.id,) if taken.id else ()
+
+
+def _calls(taken: Taken, states: States) -> Sequence[str]:
+    return call.touched(states[sessions.name].get(taken.id), taken.event) if taken.id else ()
+
+
+SESSION = Noun(
+    name="session",
+    commands="soma.session.commands",
+    events=session.EVENTS,
+    event=types.SessionEvent,
+    sources=(rows, session, call, situation, talk, calling, types, common),
+    logged=Logged(events, rows.event_row),
+    folded=(
+        Folded(sessions, _session, session.summarize, rows.session_row, "summary", rows.summary),
+        Folded(calls, _calls, call.evolve, rows.call_row, "entry", rows.call),
+    ),
+)
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION,)}
+"""By their events topic."""
+
+
+def events_of(commands: str) -> str:
+    """The topic that holds what became of the commands of a noun's topic."""
+    return next(noun.events for noun in NOUNS.values() if noun.commands == commands)
