@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ops import kafka
+from ops import cancelled, kafka
 from ops import settings as environment
 from ops.log import Log
 from ops.replay import EVENTS, Filter, Recorded, Replay, as_json
@@ -70,7 +70,7 @@ def show(
     as_of: Annotated[str | None, typer.Option(help="Up to a version (12), a command's position (3:41) or a time.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Show a session's timeline, from its record."""
+    """Show a session's timeline, from its record; and where it was cancelled, which effect was at what point then."""
     replay = _replay()
     with _wrong_use():
         moment = places.as_of(as_of) if as_of else None
@@ -84,6 +84,8 @@ def show(
         _print(recorded, json=True)
     else:
         out.print(_timeline(session, recorded))
+        if lines := cancelled.told(one.event for one in recorded):
+            out.print("\nWhen the cancel came:", *lines, sep="\n  ", highlight=False, soft_wrap=True, markup=False)
 
 
 def export(
