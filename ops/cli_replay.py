@@ -95,8 +95,12 @@ def export(
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
+    history: Annotated[bool, typer.Option("--history", help="Commands with their events, as .jsonl.gz: all of it.")] = False,
 ) -> None:
     """Write the record, or a part of it, to a file for analysis."""
+    if history:
+        _export_history(path, whole=not (session or types or tenant or since or until))
+        return
     from ops.export import write_jsonl, write_parquet  # pyarrow takes a second to import
 
     writers = {".jsonl": write_jsonl, ".parquet": write_parquet}
@@ -110,6 +114,15 @@ def export(
         count = writers[path.suffix](replay.range(wanted, dict.fromkeys(ends, 0), ends, seen), partial)
     partial.replace(path)
     err.print(f"{count} records written to {path}")
+
+
+def _export_history(path: Path, *, whole: bool) -> None:
+    from ops.cli_diff import live
+
+    if not whole or not path.name.endswith(".jsonl.gz"):
+        raise typer.BadParameter("--history writes everything, to a file that ends in .jsonl.gz", param_hint="PATH")
+    live(path.with_name(path.name + ".partial")).replace(path)
+    err.print(f"the history is written to {path}")
 
 
 def _replay() -> Replay:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -33,7 +34,7 @@ class Astray:
             if self._attempts.runs_in(partition.number) and partition.number not in self._following:
                 task = asyncio.create_task(self._follow(partition), name=f"calls of partition {partition.number}")
                 self._following[partition.number] = task
-                task.add_done_callback(lambda done, number=partition.number: self._done(number, done))
+                task.add_done_callback(partial(self._done, partition.number))
 
     def leave(self, number: int) -> None:
         """The partition is read here again."""
