@@ -52,16 +52,16 @@ class Identity:
             raise NothingSent("The gateway does not read any partition yet: nothing was sent.")
         return GIVEN + new_id(random.randrange(self._tail.usable))  # noqa: S311 (spreads load, guards nothing)
 
-    async def session(self, tenant: str, key: str) -> Home:
-        """The session that this key starts, or has started. Raises NothingSent, Malformed."""
+    async def session(self, tenant: str, key: str, route: str = START) -> Home:
+        """The session that this key starts at this route, or has started. Raises NothingSent, Malformed."""
         if key.startswith(GIVEN):
             return self._given(key)
         now = datetime.now(UTC)
         for former in self._layout.former(now):
-            id = keyed_id(tenant, START, key, former)
+            id = keyed_id(tenant, route, key, former)
             if await self._started(id, tenant):
                 return self.home(id)
-        return self.home(keyed_id(tenant, START, key, self._layout.in_force(now) or self._tail.usable or 1))
+        return self.home(keyed_id(tenant, route, key, self._layout.in_force(now) or self._tail.usable or 1))
 
     def _given(self, key: str) -> Home:
         try:
@@ -73,10 +73,8 @@ class Identity:
         """Whether the session is known; asked of a read model that holds all that this gateway has read."""
         if self._recent.view(id, tenant):
             return True
-        partition = self.home(id).partition
-        seen = self._tail.readings[partition].head.next_offset - 1
         try:
-            if await self._reader.applied.event(EVENTS, partition, seen, READ_SECONDS):
+            if await self.shown(self.home(id).partition):
                 return await self._reader.queries.session(id, tenant) is not None
         except ReadModelDown:
             pass
@@ -84,6 +82,10 @@ class Identity:
             "The number of partitions was raised within 24 hours, and the read model, which knows the sessions from before, "
             "does not answer: nothing was sent."
         )
+
+    async def shown(self, partition: int) -> bool:
+        """Whether the read model holds all that this gateway has read of the partition, at the latest after READ_SECONDS."""
+        return await self._reader.applied.event(EVENTS, partition, self._tail.readings[partition].head.next_offset - 1, READ_SECONDS)
 
     def home(self, session_id: str) -> Home:
         """The session that a caller named, in a partition that is read here. Raises NotFound; NothingSent where it is not read yet."""

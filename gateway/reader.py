@@ -71,6 +71,13 @@ class Reader:
             view = session.evolve(view, stored.event, str(stored.place))
         return view
 
+    async def whole(self, view: View) -> View:
+        """With what was said in the session that it was forked from, until then, before its own messages."""
+        if view.summary is None or (origin := view.summary.origin) is None:
+            return view
+        earlier = await self.whole(await self.view_as_of(origin.session_id, view.summary.tenant, origin.version))
+        return View(view.summary, (*earlier.messages, *view.messages))
+
     async def view_as_of(self, session_id: str, tenant: str, moment: Moment) -> View:
         """The session as it was. Raises NotFound where it was not started then, or has not come to that version yet."""
         view, past = View(), False

@@ -1,7 +1,7 @@
 """Writes: one command into the log, and what became of it out of the log."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from schemas.types.session import (
     SessionCommand,
     SettleCall,
     StartSession,
+    ToolCallRequested,
 )
 
 Body = StartSession | PostMessage | CancelSession | CloseSession | ApproveCall | DenyCall | SettleCall
@@ -118,10 +119,11 @@ class Writer:
             if body.code == "duplicate" and body.first:
                 return await self._replay(write, body.first, last, follower)
             raise refusals.problem(body, await self._state(write, last))
-        if _begins_turn(mine):
+        if _goes_on(mine):
             last = await _settled(follower)
         first = mine[0].event.meta.command
-        return Done(last.view or await self._view(write, last.place), replayed=(first.partition, first.offset) != position)
+        view = await self._reader.whole(last.view or await self._view(write, last.place))
+        return Done(view, replayed=(first.partition, first.offset) != position)
 
     async def _replay(self, write: Write, first: common.Position, refusal: Taken, follower: Follower) -> Done:
         """The answer that the first command got, from its records. Raises the problem that it was, and ReadModelDown."""
@@ -132,10 +134,10 @@ class Writer:
         if isinstance(last.event.body, Refused):
             raise refusals.problem(last.event.body, await self._state(write, refusal))
         place = last.place
-        if _begins_turn(mine):
+        if _goes_on(mine):
             ends = (each.place for each in stored if each.place > place and settles(each.event))
             place = next(ends, None) or (await _settled(follower)).place
-        return Done(await self._view(write, place), replayed=True)
+        return Done(await self._reader.whole(await self._view(write, place)), replayed=True)
 
     async def _view(self, write: Write, place: Place) -> View:
         """The session after the record at `place`, from the read model. Raises ReadModelDown."""
@@ -177,5 +179,7 @@ async def _settled(follower: Follower) -> Taken:
     return taken
 
 
-def _begins_turn(records: Iterable[Taken | Stored]) -> bool:
-    return any(isinstance(record.event.body, ReplyRequested) for record in records)
+def _goes_on(records: Sequence[Taken | Stored]) -> bool:
+    """Whether a command with these records began what is not over with them: a turn, or the call that a session is for."""
+    begins = any(isinstance(record.event.body, ReplyRequested | ToolCallRequested) for record in records)
+    return begins and not settles(records[-1].event)

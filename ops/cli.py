@@ -152,12 +152,13 @@ def events_void(
 def main() -> None:
     """The entry point."""
     from gateway.cli import tools
-    from ops import cli_replay
+    from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model
 
     events_app.callback()(cli_replay.events)
     app.command()(cli_replay.show)
     app.command()(cli_replay.export)
+    app.command()(cli_diff.replay_diff)
     app.command()(cli_read_model.verify)
     app.command()(cli_read_model.rebuild)
     app.command()(cli_read_model.migrate)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ops import kafka
+from ops import cancelled, kafka
 from ops import settings as environment
 from ops.log import Log
 from ops.replay import EVENTS, Filter, Recorded, Replay, as_json
@@ -70,7 +70,7 @@ def show(
     as_of: Annotated[str | None, typer.Option(help="Up to a version (12), a command's position (3:41) or a time.")] = None,
     json: AsJson = False,
 ) -> None:
-    """Show a session's timeline, from its record."""
+    """Show a session's timeline, from its record; and where it was cancelled, which effect was at what point then."""
     replay = _replay()
     with _wrong_use():
         moment = places.as_of(as_of) if as_of else None
@@ -84,6 +84,8 @@ def show(
         _print(recorded, json=True)
     else:
         out.print(_timeline(session, recorded))
+        if lines := cancelled.told(one.event for one in recorded):
+            out.print("\nWhen the cancel came:", *lines, sep="\n  ", highlight=False, soft_wrap=True, markup=False)
 
 
 def export(
@@ -93,8 +95,12 @@ def export(
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
+    history: Annotated[bool, typer.Option("--history", help="Commands with their events, as .jsonl.gz: all of it.")] = False,
 ) -> None:
     """Write the record, or a part of it, to a file for analysis."""
+    if history:
+        _export_history(path, whole=not (session or types or tenant or since or until))
+        return
     from ops.export import write_jsonl, write_parquet  # pyarrow takes a second to import
 
     writers = {".jsonl": write_jsonl, ".parquet": write_parquet}
@@ -108,6 +114,15 @@ def export(
         count = writers[path.suffix](replay.range(wanted, dict.fromkeys(ends, 0), ends, seen), partial)
     partial.replace(path)
     err.print(f"{count} records written to {path}")
+
+
+def _export_history(path: Path, *, whole: bool) -> None:
+    from ops.cli_diff import live
+
+    if not whole or not path.name.endswith(".jsonl.gz"):
+        raise typer.BadParameter("--history writes everything, to a file that ends in .jsonl.gz", param_hint="PATH")
+    live(path.with_name(path.name + ".partial")).replace(path)
+    err.print(f"the history is written to {path}")
 
 
 def _replay() -> Replay:

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -54,18 +54,18 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Replay:
-    """The events topic, for people. Blocks; raises LogUnavailable."""
+    """An events topic, for people: that of sessions, unless another one is named. Blocks; raises LogUnavailable."""
 
-    def __init__(self, log: Log, registry: "Registry", codec: Codec[SessionEvent]) -> None:
-        self._log, self._registry, self._codec = log, registry, codec
+    def __init__(self, log: Log, registry: "Registry", codec: Codec[Any], topic: str = EVENTS) -> None:
+        self._log, self._registry, self._codec, self._topic = log, registry, codec, topic
 
     def partitions(self, wanted: Filter) -> list[int]:
         """Where records that pass can be. Raises ValueError when the session's id is none."""
-        return [partition_of(wanted.session)] if wanted.session else list(range(self._log.partitions(EVENTS)))
+        return [partition_of(wanted.session)] if wanted.session else list(range(self._log.partitions(self._topic)))
 
     def ends(self, partitions: list[int]) -> dict[int, int]:
         """The next offset of each partition."""
-        return {partition: self._log.bounds(EVENTS, partition)[1] for partition in partitions}
+        return {partition: self._log.bounds(self._topic, partition)[1] for partition in partitions}
 
     def range(self, wanted: Filter, starts: dict[int, int], ends: dict[int, int], seen: Callable[[int], object] = id) -> Iterator[Recorded]:
         """Records from `starts` to `ends` that pass, merged by the time of their append. `seen` is told of each record read."""
@@ -100,7 +100,7 @@ class Replay:
         return head
 
     def _decoded(self, partition: int, start: int, end: int) -> Iterator[tuple[Record, SessionEvent | None]]:
-        for record in self._log.read(EVENTS, partition, start, end):
+        for record in self._log.read(self._topic, partition, start, end):
             try:
                 yield record, self._registry.decode(self._codec, record.value)
             except Unreadable:

@@ -49,6 +49,7 @@ class Job(Struct, frozen=True):
 class _Claim(Struct):
     """An attempt of ours. `begun` is set once its ToolCallStarted is in the record."""
 
+    partition: int
     attempt: int
     task: "asyncio.Task[None]"
     begun: asyncio.Event
@@ -71,6 +72,10 @@ class Attempts:
     def count(self) -> int:
         """How many are waiting or under way."""
         return len(self._claims)
+
+    def runs_in(self, partition: int) -> bool:
+        """Whether an attempt of a session of this partition has begun here and is not over."""
+        return any(claim.partition == partition and claim.begun.is_set() for claim in self._claims.values())
 
     def knows(self, session_id: str) -> bool:
         """Whether a call of the session is under way here."""
@@ -96,7 +101,7 @@ class Attempts:
             claim.task.cancel()
         begun = asyncio.Event()
         task = asyncio.create_task(self._attempt(job, attempt, begun), name=f"call {job.call} attempt {attempt}")
-        self._claims[job.call] = _Claim(attempt, task, begun)
+        self._claims[job.call] = _Claim(job.partition, attempt, task, begun)
         self._sessions.setdefault(job.session_id, set()).add(job.call)
         task.add_done_callback(lambda done: self._done(job, done))
 

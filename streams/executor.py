@@ -10,12 +10,12 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client import start_http_server
 
@@ -24,9 +24,10 @@ from commands.situation import calls
 from ops import kafka, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
-from schemas.chain import IN_DOUBT, ChainBroken
+from schemas.chain import ChainBroken
 from schemas.codec import Unreadable
 from schemas.registry import NotRegistered, Registry
+from streams.astray import Astray, read
 from streams.attempt import Attempts, Job
 from streams.partition import Partition
 from streams.services import Nothing, Services
@@ -47,15 +48,19 @@ LOOK_SECONDS = 3.0
 class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
     """The partitions that this process has, and the calls that they ask for."""
 
-    def __init__(self, id: str, consumer: AIOKafkaConsumer, services: Services, attempts: Attempts, admin: AdminClient) -> None:
-        self._id, self._consumer, self._services, self._attempts, self._admin = id, consumer, services, attempts, admin
+    def __init__(
+        self, id: str, consumer: AIOKafkaConsumer, services: Services, attempts: Attempts, astray: Astray, admin: AdminClient
+    ) -> None:
+        self._id, self._consumer, self._services, self._attempts = id, consumer, services, attempts
+        self._astray, self._admin = astray, admin
         self._partitions: dict[int, Partition] = {}
         self._new: set[int] = set()
         self._others: dict[str, tuple[Job, Running]] = {}
         self._paused = False
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """What runs here goes on to its end: its attempt is ours, whoever has the partition."""
+        """What runs here goes on to its end: its attempt is ours, whoever has the partition. So are the cancels that it waits for."""
+        self._astray.follow(self._partitions.values())
         self._partitions.clear()
         self._others.clear()
         self._new.clear()
@@ -74,12 +79,14 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._begin()
                 for place, records in (await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)).items():
                     if place.partition in self._partitions:
-                        await self._take(self._partitions[place.partition], records)
+                        partition = self._partitions[place.partition]
+                        self._want(partition, await read(self._services, partition, records, self._attempts.seen))
                 self._press()
                 if looking.done():
                     looking.result()
         finally:
             looking.cancel()
+            self._astray.close()
 
     async def _begin(self) -> None:
         """Fold the partitions that are new here from their snapshot, and run what they wait for."""
@@ -89,11 +96,13 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
             if number not in self._new:
                 continue
             self._new.discard(number)
+            self._astray.leave(number)
             self._partitions[number] = partition
             self._want(partition, list(partition.rows))
             place = TopicPartition(SESSION.events, number)
             self._consumer.seek(place, partition.head.next_offset)
             self._consumer.resume(place)
+            log.info("own partitions %s of %s", sorted(self._partitions), SESSION.events)
 
     def _fold(self, partition: Partition) -> None:
         """To the end of the log. A snapshot that does not account for the record is not believed."""
@@ -115,20 +124,6 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             partition.take(event, record.value or b"", record.offset)
         partition.settle()
-
-    async def _take(self, partition: Partition, records: Sequence[ConsumerRecord]) -> None:
-        for record in records:
-            if record.offset != partition.head.next_offset:
-                raise ChainBroken(f"{SESSION.events}/{partition.number}: offset {record.offset} came where another is next.")
-            try:
-                event = await self._services.registry.adecode(self._services.events, record.value)
-            except Unreadable as error:
-                log.error("%s/%d: offset %d: %s. %s", SESSION.events, partition.number, record.offset, error, IN_DOUBT)
-                partition.head = partition.head.pass_unreadable(record.offset)
-                continue
-            if partition.take(event, record.value or b"", record.offset):
-                self._attempts.seen(event)
-        self._want(partition, partition.settle())
 
     def _want(self, partition: Partition, ids: Iterable[str]) -> None:
         """Bring what runs here in line with what these sessions wait for."""
@@ -215,7 +210,8 @@ async def serve(settings: Settings) -> None:
     attempts = Attempts(id, services, for_tools, tools, settings)
     await asyncio.gather(side.start(), consumer.start())
     following = asyncio.create_task(tools.run())
-    running = asyncio.create_task(Executor(id, consumer, services, attempts, AdminClient(kafka.confluent(settings))).run())
+    astray, admin = Astray(id, services, attempts, arguments), AdminClient(kafka.confluent(settings))
+    running = asyncio.create_task(Executor(id, consumer, services, attempts, astray, admin).run())
     log.info("executor %s", id)
     try:
         await asyncio.gather(following, running)

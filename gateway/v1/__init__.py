@@ -2,11 +2,13 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import call, health, model, session, tool
+from gateway.v1 import call, fork, health, model, session, tool, tool_executor
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
+router.include_router(fork.router)
 router.include_router(call.router)
+router.include_router(tool_executor.router)
 router.include_router(tool.router)
 router.include_router(model.router)
 router.include_router(health.router)

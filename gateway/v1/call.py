@@ -82,7 +82,7 @@ async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Call
     """One call: asked for with what, allowed by whom, run how often, ended how."""
     home = Home.parse(session_id)
     await wait_for(gateway, fresh)
-    return json(await _detailed(gateway, await _found(gateway, home, call, caller.tenant)))
+    return json(await detailed(gateway, await found(gateway, home, call, caller.tenant)))
 
 
 @router.get(
@@ -95,7 +95,7 @@ async def approvals(gateway: Gateway, caller: Caller, fresh: Fresh, cursor: Curs
     """The calls that a person has to decide about, with the arguments to decide upon."""
     await wait_for(gateway, fresh)
     page = await _calls(gateway, caller.tenant, CallFilters(status="awaiting"), cursor, limit)
-    return json({"approvals": [await _detailed(gateway, call) for call in page.calls], "next_cursor": page.cursor})
+    return json({"approvals": [await detailed(gateway, call) for call in page.calls], "next_cursor": page.cursor})
 
 
 async def change(session_id: Id, gateway: Gateway, asked: Asking) -> Change:
@@ -139,9 +139,9 @@ async def settle(body: Settlement, call: CallId, change: Changing, gateway: Gate
 async def _check(gateway: Parts, change: Change, call: str, arguments: Any) -> None:
     """Raises Invalid where other arguments do not fit the schema of the tool's version that the session has."""
     tenant = change.asked.principal.tenant
-    found = await _found(gateway, change.home, call, tenant)
-    known = gateway.tools.catalogue.find(tenant, found.tool)
-    definition = known and known.at(found.version)
+    entry = await found(gateway, change.home, call, tenant)
+    known = gateway.tools.catalogue.find(tenant, entry.tool)
+    definition = known and known.at(entry.version)
     if definition and (problem := json_schema.problem(definition.parameters, arguments)):
         raise Invalid(f"arguments: {problem}")
 
@@ -158,14 +158,14 @@ async def _calls(gateway: Parts, tenant: str, filters: CallFilters, cursor: str 
         raise Malformed(str(error)) from error
 
 
-async def _found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
+async def found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
     found = await gateway.reader.queries.call(home.id, call, tenant)
     if found is None:
         raise NotFound(f"There is no call {call} in session {home.id}.")
     return found
 
 
-async def _detailed(gateway: Parts, call: Call) -> dict[str, Any]:
+async def detailed(gateway: Parts, call: Call) -> dict[str, Any]:
     """With the text, which lies in the session's records."""
     arguments = result = None
     async for stored in gateway.reader.events(call.session_id, call.tenant):

@@ -83,9 +83,7 @@ async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
         max_tokens=model.max_tokens,
         price=Price(**model.price.model_dump()) if model.price else None,
     )
-    key = asked.key or gateway.identity.start_key()
-    home = await gateway.identity.session(asked.principal.tenant, key)
-    return await _write(gateway, asked, Write(home, command, START, key, digest_of(body), *_who(gateway, asked)), 201)
+    return await write(gateway, asked, await opening(gateway, asked, command, body), 201)
 
 
 def granted(gateway: Parts, tenant: str, wanted: str) -> Tool:
@@ -211,7 +209,10 @@ async def read(
     ] = None,
     if_none_match: Annotated[str | None, Header(alias="If-None-Match", description="An ETag.")] = None,
 ) -> Response:
-    """The session with its messages, now or as it was. With `position` the answer holds at least what that command did."""
+    """The session with its messages, now or as it was. With `position` the answer holds at least what that command did.
+
+    The messages of a fork begin with those of its origin; each one's `place` says where it was said.
+    """
     home = Home.parse(session_id)
     then = moment(as_of) if as_of else None
     await wait_for(gateway, fresh, _awaited(then, home.partition))
@@ -224,7 +225,7 @@ async def read(
     headers = marks(view.summary)
     if if_none_match and headers["ETag"] in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]:
         return Response(status_code=304, headers=headers)
-    return of_session(view, headers=fresh.prefer.applied())
+    return of_session(await gateway.reader.whole(view), headers=fresh.prefer.applied())
 
 
 @router.get(
@@ -272,10 +273,18 @@ def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str]]
 async def change_session(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:
     home, asked, expected = change
     route, key = f"POST /v1/sessions/{home.id}/{action}", asked.key or gateway.identity.key()
-    return await _write(gateway, asked, Write(home, command, route, key, digest_of(body), *_who(gateway, asked), expected), 200)
+    return await write(gateway, asked, Write(home, command, route, key, digest_of(body), *_who(gateway, asked), expected), 200)
 
 
-async def _write(gateway: Parts, asked: Asked, write: Write, status: int) -> Response:
+async def opening(gateway: Parts, asked: Asked, command: StartSession, body: BaseModel | None, route: str = START) -> Write:
+    """The write that opens a session, whose id is made from the key and the route. Raises NothingSent, Malformed."""
+    key = asked.key or gateway.identity.start_key()
+    home = await gateway.identity.session(asked.principal.tenant, key, route)
+    return Write(home, command, route, key, digest_of(body), *_who(gateway, asked))
+
+
+async def write(gateway: Parts, asked: Asked, write: Write, status: int) -> Response:
+    """The answer to a write: the session after it, or where to look for that."""
     outcome = await gateway.writer.write(write)
     headers = asked.prefer.applied() | ({"Location": f"/v1/sessions/{write.home.id}"} if status == 201 else {})
     if isinstance(outcome, Done):

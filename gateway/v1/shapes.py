@@ -52,6 +52,30 @@ class NewSession(Request):
     limits: Annotated[Limits | None, Field(description="What the session may use.", examples=[{"calls": 20}])] = None
 
 
+class Fork(Request):
+    """Where to fork, and what to do otherwise from there."""
+
+    version: Annotated[
+        int | None,
+        Field(ge=1, le=10**12, description="A version at which the session rested; null: the last of them.", examples=[4]),
+    ] = None
+    model: Annotated[
+        str | None, Field(min_length=1, max_length=128, description="Another model than the session's.", examples=["echo"])
+    ] = None
+    input: Annotated[Input | None, Field(description="The next message.", examples=["and in French?"])] = None
+    metadata: Annotated[Metadata | None, Field(description="Other labels than the session's.", examples=[{"try": "2"}])] = None
+    limits: Annotated[Limits | None, Field(description="Other limits than the session's; used up anew.", examples=[{"calls": 20}])] = None
+
+
+class Execution(Request):
+    """Which tool to call with what."""
+
+    tool: Annotated[ToolName, Field(description="`name`, or `name@version`.", examples=["calculator"])]
+    arguments: Annotated[dict[str, Any], Field(description="As the tool's schema says.", examples=[{"expression": "6*7"}])] = {}
+    metadata: Annotated[Metadata, Field(description="Labels of your own, at most 16.", examples=[{"team": "blue"}])] = {}
+    limits: Annotated[Limits | None, Field(description="What the call may use.", examples=[{"cost_micros": 1000}])] = None
+
+
 class NewMessage(Request):
     """What to say to the model."""
 

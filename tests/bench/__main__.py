@@ -35,6 +35,7 @@ from schemas.registry import Registry
 from schemas.types.common import CommandMeta
 from schemas.types.session import SessionCommand, SessionEvent, StartSession
 from tests.bench.load import Loop, raw_hop, sessions
+from tests.bench.runs import PRIVATE, runs
 from tests.faults.cluster import Cluster
 from tests.history import make_history, produce
 
@@ -168,10 +169,11 @@ def show(result: dict[str, Any]) -> Table:
     for column in ("what", "measured", "in raw hops", "aim"):
         table.add_column(column)
     aims = {1: "p50 ≤ 12 hops", 50: "≥ 250 sessions/s", 500: "mean < 2 s, no error"}
-    for loop in (Loop(**each) for each in result["door"]["loops"]):
-        figures = f"{loop.per_second:.0f}/s  mean {loop.mean:.1f}  p50 {loop.p50:.1f}  p99 {loop.p99:.1f} ms  errors {loop.errors}"
-        what = f"POST to recorded reply, {loop.concurrent} at a time"
-        table.add_row(what, figures, f"p50 {loop.p50 / hop:.1f}", aims.get(loop.concurrent, ""))
+    _add(table, "POST to recorded reply", result["door"]["loops"], hop, aims)
+    aims = {1: "p50 ≤ 20 hops", 10: "≥ 150 runs/s, p99 < 1 s", 50: "≥ 150 runs/s, p99 < 1 s", 500: "mean < 2 s, no error"}
+    _add(table, "model, tool, model", result["runs"]["loops"], hop, aims)
+    cancel = result["runs"]["cancel"]
+    table.add_row("cancel to the end of the tool's request", f"p50 {cancel['p50']:.1f}  p99 {cancel['p99']:.1f} ms", "", "")
     table.add_row("one worker alone, decide and append", f"{result['worker']['per_second']:.0f} commands/s", "", "≥ 4,000")
     if large := result.get("large"):
         table.add_row("rebuild of the read model", f"{large['rebuild']['events_per_second']} events/s", "", "≥ 60,000")
@@ -182,13 +184,23 @@ def show(result: dict[str, Any]) -> Table:
     return table
 
 
+def _add(table: Table, what: str, loops: list[dict[str, Any]], hop: float, aims: dict[int, str]) -> None:
+    for loop in (Loop(**each) for each in loops):
+        figures = f"{loop.per_second:.0f}/s  mean {loop.mean:.1f}  p50 {loop.p50:.1f}  p99 {loop.p99:.1f} ms  errors {loop.errors}"
+        hops = f"p50 {loop.p50 / hop:.1f}"
+        table.add_row(f"{what}, {loop.concurrent} at a time", figures, hops, aims.get(loop.concurrent, ""))
+
+
 async def measure(loops: list[tuple[int, int]], commands: int, large: int) -> dict[str, Any]:
     """Everything, each part followed by `soma verify`."""
     result: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:
-        async with platform(Path(name)) as (settings, env), Cluster(settings, Path(name)) as cluster:
+        async with platform(Path(name)) as (settings, env), Cluster(settings, Path(name), **PRIVATE) as cluster:
             out.print("through the door")
             result["door"] = await through_the_door(settings, cluster, loops)
+            out.print("runs of three steps, and cancels")
+            result["runs"] = await runs(cluster, [(concurrent, count // 2) for concurrent, count in loops], loops[0][1] // 2)
+            await cluster.executors[0].stop()
             out.print(f"one worker alone, {commands} commands")
             result["worker"] = await worker_alone(settings, cluster, commands)
             await cluster.settle(workers=1)

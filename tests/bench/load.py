@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,6 +12,7 @@ from ops import kafka
 from ops.settings import Settings
 
 OUTPUT = "soma.session.output"
+HELLO = {"model": "echo", "input": "hello there"}
 
 
 class Loop(NamedTuple):
@@ -44,8 +45,8 @@ async def raw_hop(settings: Settings, messages: int = 400) -> float:
     return statistics.median(times)
 
 
-async def sessions(url: str, concurrent: int, count: int) -> Loop:
-    """POST a session with input and wait for its recorded reply, `count` times, so many at once."""
+async def sessions(url: str, concurrent: int, count: int, body: dict[str, Any] = HELLO) -> Loop:
+    """POST a session with input and wait for its last recorded reply, `count` times, so many at once."""
     times: list[float] = []
     errors = 0
     numbers = iter(range(count))
@@ -54,10 +55,10 @@ async def sessions(url: str, concurrent: int, count: int) -> Loop:
         nonlocal errors
         for _ in numbers:
             begun = time.perf_counter()
-            async with client.post(f"{url}/v1/sessions", json={"model": "echo", "input": "hello there"}) as answer:
-                body = await answer.json()
+            async with client.post(f"{url}/v1/sessions", json=body) as answer:
+                said = await answer.json()
             times.append((time.perf_counter() - begun) * 1000)
-            errors += answer.status != 201 or body["messages"][-1]["role"] != "assistant"
+            errors += answer.status != 201 or said["messages"][-1]["role"] != "assistant"
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as client:

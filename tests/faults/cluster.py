@@ -136,10 +136,11 @@ class Process:
 
 
 class Cluster:
-    """Two workers, a projector and a gateway. Whatever it started is gone at the end."""
+    """Two workers, a projector, a gateway and executors. Whatever it started is gone at the end. `more` goes into their environment."""
 
-    def __init__(self, settings: Settings, directory: Path) -> None:
+    def __init__(self, settings: Settings, directory: Path, **more: str) -> None:
         self.settings, self.directory, self.trials = settings, directory, 0
+        self._more = more
         self.url = f"http://127.0.0.1:{settings.gateway_port}"
         self.gateway, self.projector = self._process("gateway"), self._process("projector")
         self.executors = [self._process("executor", str(number)) for number in (1, 2)]
@@ -193,13 +194,13 @@ class Cluster:
         return {process.log.stem: tail(process.log, 60) for process in self.processes if process.log.exists()}
 
     def _process(self, role: str, number: str = "") -> Process:
-        return Process(role, environment(self.settings), self.directory / f"{role}{number}.log")
+        return Process(role, {**environment(self.settings), **self._more}, self.directory / f"{role}{number}.log")
 
 
 def environment(settings: Settings) -> dict[str, str]:
     """What a process of this platform sees: its settings, and of our environment only what it takes to run."""
     ours = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    theirs = {name.upper(): str(value) for name, value in settings.model_dump(exclude_unset=True).items() if value is not None}
+    theirs = {name.upper(): _written(value) for name, value in settings.model_dump(exclude_unset=True).items() if value is not None}
     return {**ours, **theirs, "PYTHONUNBUFFERED": "1"}
 
 
@@ -209,3 +210,7 @@ async def until(true: Callable[[], bool], what: str, seconds: float = READY_SECO
     while not true():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _written(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -48,7 +48,7 @@ def test_every_answer_has_an_example(description: dict[str, Any]) -> None:
 def test_every_parameter_is_described_and_every_field_of_a_body_has_an_example(description: dict[str, Any]) -> None:
     parameters = [parameter for _, operation in operations(description) for parameter in operation.get("parameters", [])]
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
-    for name in ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python"):
+    for name in ("NewSession", "Fork", "Execution", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python"):
         for field, schema in description["components"]["schemas"][name]["properties"].items():
             assert schema.get("examples") and schema.get("description"), f"{name}.{field}"
 

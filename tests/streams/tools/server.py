@@ -21,13 +21,14 @@ class Request:
 
 @dataclass
 class Journal:
-    """What was asked of a server, and where it is. `gone` is set when a caller leaves before the answer's end."""
+    """What was asked of a server, and where it is. `gone` is set when a caller leaves before the answer's end, as `left` did."""
 
     answers: dict[str, Answer]
     port: int = 0
     requests: list[Request] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    left: int = 0
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"http://{host}:{self.port}{path}"
@@ -75,6 +76,7 @@ async def serving(
         done, waiting = await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if answering not in done or answering.exception():
             journal.gone.set()
+            journal.left += 1
         for task in waiting:
             task.cancel()
         writer.close()

@@ -16,20 +16,13 @@ import pytest
 from schemas.types.tool import Python as Place
 from streams.tools.python import Python
 from streams.tools.running import Result
-from tests.streams.tools import foreign
-from tests.streams.tools.making import call, definition, ways
+from tests.streams.tools.making import call, definition, install, ways
 
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The functions of `foreign` as entry points of a package that is on the path of child processes."""
     packages = tmp_path / "packages"
-    (packages / "foreign-1.dist-info").mkdir(parents=True)
-    (packages / "foreign_tools.py").write_text(Path(foreign.__file__).read_text())
-    (packages / "foreign-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1\n")
-    names = [name for name in vars(foreign) if callable(getattr(foreign, name)) and name not in ("Any", "Path")]
-    points = [f"{name} = foreign_tools:{name}" for name in names] + ["absent = foreign_tools:absent"]
-    (packages / "foreign-1.dist-info" / "entry_points.txt").write_text("\n".join(["[soma.tools]", *points]))
+    install(packages)
     monkeypatch.setenv("PYTHONPATH", str(packages))
 
 
