@@ -6,6 +6,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEADER_SECONDS = 15.0
 HEADER_BYTES = 64 << 10
+"""Of the address and all headers of a request, as they are sent."""
 
 
 class Impatient(HttpToolsProtocol):
@@ -32,7 +33,7 @@ class Impatient(HttpToolsProtocol):
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._fits(len(name) + len(value)):
+        if self._fits(len(name) + len(value) + 4):  # `: ` and the end of the line
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

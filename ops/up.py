@@ -67,7 +67,7 @@ async def up(settings: Settings) -> int:
 async def _platform(settings: Settings, data_dir: Path, console: Console) -> None:
     report = _reporter(console)
     services, addresses = _embedded(settings, data_dir)
-    env = {**os.environ, **addresses, **_gate(settings), "SOMA_DATA_DIR": str(data_dir)}
+    env = {**os.environ, **addresses, **gate(settings), "SOMA_DATA_DIR": str(data_dir)}
     async with running(services, report):
         with _findable(data_dir, addresses):
             work = _run(settings, env, data_dir, console, report)
@@ -110,7 +110,7 @@ def _embedded(settings: Settings, data_dir: Path) -> tuple[list[Service], dict[s
     return [service for _, service, _ in wanted], {name: address for name, _, address in wanted}
 
 
-def _gate(settings: Settings) -> dict[str, str]:
+def gate(settings: Settings) -> dict[str, str]:
     """On a machine of one's own nobody has to sign in, until a variable says how; the gateway says so loudly."""
     asked = any(name in settings.model_fields_set for name in SIGN_IN)
     return {} if asked or not settings.on_loopback else {"GATEWAY_REQUIRE_AUTH": "false"}

@@ -52,7 +52,7 @@ async def test_a_token_proves_its_caller_by_each_kind_of_key(key: Key, algorithm
     who = await verifier().principal(token(claims, key, alg=algorithm))
     # then
     assert (who.tenant, who.actor, who.kind) == ("acme", "ada", "user")
-    assert (who.scopes, who.roles) == ({"sessions:read", "sessions:write"}, {"admin"})
+    assert (who.scopes, who.roles) == (frozenset({"sessions:read", "sessions:write"}), frozenset({"admin"}))
     assert who.claims["groups"] == ["blue"]
     assert who.expires_at and who.expires_at.timestamp() == claims["exp"]
 
@@ -171,7 +171,7 @@ async def test_a_token_without_a_tenant_is_of_the_one_that_the_settings_name() -
 
     who = await verifier(terms=terms).principal(token(saying(tenant=None, email="ada@acme.example", scp=["a", "b"])))
 
-    assert (who.tenant, who.actor, who.scopes) == ("acme", "ada@acme.example", {"a", "b"})
+    assert (who.tenant, who.actor, who.scopes) == ("acme", "ada@acme.example", frozenset({"a", "b"}))
 
 
 class Clock:
@@ -246,6 +246,6 @@ async def test_a_token_made_by_the_command_line_is_good_for_the_gateway_of_the_s
     made = issue(settings, Principal("acme", "ada", scopes=frozenset({"a", "b"})), 60, NOW)
     # then
     who = await verifier().principal(made)
-    assert (who.tenant, who.actor, who.scopes) == ("acme", "ada", {"a", "b"})
+    assert (who.tenant, who.actor, who.scopes) == ("acme", "ada", frozenset({"a", "b"}))
     assert "a secret" not in repr(settings)
     assert msgspec.json.decode(parse(made, TERMS).payload or b"")["exp"] == NOW + 60
