@@ -33,7 +33,7 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bao]:
         yield bao
 
 
-def approle(bao: Bao, ttl: str = "1h") -> dict[str, str]:
+def approle(bao: Bao, ttl: str = "1h") -> dict[str, Any]:
     """Settings of a login that may read the keys and nothing else."""
     bao.client.auth.approle.create_or_update_approle("soma", token_policies=["soma"], token_ttl=ttl, token_max_ttl=ttl)
     role = bao.client.auth.approle.read_role_id("soma")["data"]["role_id"]
