@@ -16,16 +16,19 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from gateway import openapi, problems, v1, versions
+from gateway import credentials, openapi, problems, v1, versions
+from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.layout import SETTLE, Layout
 from gateway.link import Link
-from gateway.middleware import BodyLimit, Measured
+from gateway.middleware import Admission, BodyLimit, Measured
 from gateway.models import Models
 from gateway.named import Named
 from gateway.pages import router as pages
 from gateway.parts import Parts
+from gateway.patience import Impatient
+from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
@@ -67,7 +70,8 @@ def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, sett
         redoc_url=None,
         telemetry={"metrics": False, "logs": False, "operation_spans": False},
     )
-    app.add_middleware(BodyLimit, limit=settings.gateway_max_body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.gateway_max_body_bytes, seconds=settings.gateway_body_seconds)
+    app.add_middleware(Admission)
     app.add_middleware(Measured)
     for kind in (problems.Problem, ReadModelDown, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problems.answer)
@@ -97,15 +101,18 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
         known = Tools(TOOLS, records.registry, arguments, "gateway")
+        sign_in = SignIn(settings, client)
         parts = Parts(
             settings=settings,
+            sign_in=sign_in,
+            rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
             writer=Writer(link, tail, records, reader, waits),
             reader=reader,
             streams=Streams(tail, reader, records),
             tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
-            health=Health(link, tail, known, records, queries),
+            health=Health(link, tail, known, records, queries, sign_in),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -114,11 +121,11 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
 
 async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Callable[[], None]) -> None:
     """What a gateway does all the time. It ends only where a rule of the record cannot be kept: then the process has to end too."""
-    running: list[asyncio.Task[None]] = []
+    running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
         await parts.tools.load(records.registry)
-        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epochs(parts))]
+        running += [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)
@@ -167,7 +174,7 @@ def run(settings: Settings) -> None:
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
-        http="httptools",
+        http=Impatient,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -198,4 +205,4 @@ def _wrong(settings: Settings) -> list[str]:
             check()
         except (ValueError, database.NotConfigured) as error:
             wrong.append(str(error))
-    return wrong
+    return [*wrong, *credentials.wrong(settings)]

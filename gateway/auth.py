@@ -1,20 +1,115 @@
-"""Who asks."""
+"""Who asks: a credential, what it proves, and the caller that a route sees.
 
-from typing import Annotated, NamedTuple
+Authorization: Bearer … ──► Gate ──► the first Verifier that knows the form ──► Principal ──► Caller
+"""
 
-from fastapi import Depends
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Protocol
+
+from fastapi import Depends, Request
+from msgspec import Struct
+
+from gateway.problems import CannotVerify, Malformed, Unauthenticated, challenge
 
 
-class Principal(NamedTuple):
-    """The tenant whose data a request may see and change, and the actor who is written into the record."""
+class Principal(Struct, frozen=True):
+    """The tenant whose data a request may see and change, the actor who is written into the record, and what was proved about them.
+
+    `claims` are what the credential says besides (bounded, for policies to decide upon); after `expires_at` it proves nothing more.
+    """
 
     tenant: str
     actor: str
+    kind: Literal["user", "key", "anonymous"] = "user"
+    scopes: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    claims: dict[str, Any] = {}
+    expires_at: datetime | None = None
 
 
-async def principal() -> Principal:
-    """The caller of this request. Everyone is the same one until callers sign in."""
-    return Principal("default", "anonymous")
+ANONYMOUS = Principal("default", "anonymous", "anonymous")
+"""Everyone, where the gate stands open."""
+PUBLIC = re.compile(r"(/v1)?/health(/live)?|/openapi\.json|/docs|/problems/[a-z_]+")
+"""Compared with the same text that routes are matched with: whatever else an address is made to look like is not public."""
+
+
+class Verifier(Protocol):
+    """Knows one form of credential."""
+
+    def knows(self, credential: str) -> bool:
+        """Whether it has this form. Says nothing about its worth."""
+        ...
+
+    async def principal(self, credential: str) -> Principal:
+        """Whom it proves. Raises Unauthenticated; CannotVerify where what it takes to tell cannot be had now."""
+        ...
+
+
+class Gate:
+    """Tries its verifiers in order. Where no sign-in is `required`, whoever shows no credential is ANONYMOUS."""
+
+    def __init__(self, verifiers: Sequence[Verifier], *, required: bool) -> None:
+        self.verifiers, self.required = verifiers, required
+
+    async def admit(self, method: str, path: str, authorization: Sequence[str]) -> Principal | None:
+        """Who asks, by the values of the header Authorization; None for somebody unknown who asks for what everybody may see.
+
+        Raises Unauthenticated, Malformed, CannotVerify.
+        """
+        if is_public(method, path):
+            return await self._known(authorization)
+        return await self._proved(authorization)
+
+    async def _known(self, authorization: Sequence[str]) -> Principal | None:
+        try:
+            return await self._proved(authorization)
+        except (Unauthenticated, Malformed, CannotVerify):
+            return None
+
+    async def _proved(self, authorization: Sequence[str]) -> Principal:
+        if not self.required and not (authorization and self.verifiers):
+            return ANONYMOUS
+        credential = _bearer(authorization)
+        for verifier in self.verifiers:
+            if verifier.knows(credential):
+                return await verifier.principal(credential)
+        raise Unauthenticated("The credential has no form that is known here.")
+
+
+def is_public(method: str, path: str) -> bool:
+    """Whether everybody may see it: health for who watches the process, the API's description, and what problems mean."""
+    return method in ("GET", "HEAD") and PUBLIC.fullmatch(path) is not None
+
+
+def _bearer(authorization: Sequence[str]) -> str:
+    """RFC 6750 §2.1, and no other way: not in a form, not in an address, which logs would keep. Raises Unauthenticated, Malformed."""
+    if not authorization:
+        raise Unauthenticated("The request shows no credential.", error=None)
+    if len(authorization) > 1:
+        detail = "The request has more than one header Authorization."
+        raise Malformed(detail, {"WWW-Authenticate": challenge("invalid_request", detail)})
+    scheme, _, credential = authorization[0].partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise Unauthenticated("The header Authorization has to be `Bearer`, a space, and the credential.")
+    return credential.strip()
+
+
+async def visitor(request: Request) -> Principal | None:
+    """The caller of a public route, who may be unknown."""
+    found: Principal | None = request.scope["soma.principal"]
+    return found
+
+
+Visitor = Annotated[Principal | None, Depends(visitor)]
+
+
+async def principal(found: Visitor) -> Principal:
+    """The caller of this request, as the gate found it before any route was looked for. Raises Unauthenticated."""
+    if found is None:
+        raise Unauthenticated("The request shows no credential.", error=None)
+    return found
 
 
 Caller = Annotated[Principal, Depends(principal)]

@@ -1,4 +1,4 @@
-"""`soma tools`: what a gateway serves, for people and for pipes. Imports wait until a command runs."""
+"""`soma tools` and `soma token`: what a gateway serves, for people and for pipes. Imports wait until a command runs."""
 
 import json
 import sys
@@ -84,13 +84,34 @@ def restore(name: Name, as_json: Json = False) -> None:
     _report(_ask("POST", f"/v1/tools/{_path(name)}/restore"), as_json)
 
 
+def token(
+    actor: Annotated[str, typer.Option(help="Who it is for; stands in the record of all they do.")],
+    tenant: Annotated[str, typer.Option(help="Whose data they may see and change.")] = "default",
+    scopes: Annotated[str, typer.Option(help="What they may do, with spaces between.")] = "",
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="For how long.")] = 12.0,
+) -> None:
+    """Make a token, signed with GATEWAY_JWT_SECRET: for SOMA_TOKEN, or for `Authorization: Bearer`."""
+    import time
+
+    from gateway.auth import Principal
+    from gateway.token import issue
+
+    who = Principal(tenant, actor, scopes=frozenset(scopes.split()))
+    try:
+        typer.echo(issue(environment.load(), who, int(hours * 3600), int(time.time())))
+    except ValueError as error:
+        typer.echo(f"{error}.", err=True)
+        raise typer.Exit(2) from None
+
+
 def _ask(method: str, path: str, **arguments: Any) -> dict[str, Any]:
     """The gateway's answer. Ends the process with exit code 1 where that is a problem, or there is none."""
     import httpx
 
-    url = environment.load().url
+    settings = environment.load()
+    url, headers = settings.url, {"Authorization": f"Bearer {settings.soma_token}"} if settings.soma_token else {}
     try:
-        response = httpx.request(method, f"{url}{path}", timeout=SECONDS, trust_env=False, **arguments)
+        response = httpx.request(method, f"{url}{path}", headers=headers, timeout=SECONDS, trust_env=False, **arguments)
         answer: dict[str, Any] = response.json()
     except (httpx.TransportError, ValueError) as error:
         typer.echo(f"No gateway answers at {url} ({error!r}). Start one, or name another in SOMA_URL.", err=True)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from typing import Any, NamedTuple
 
+from gateway.credentials import SignIn
 from gateway.link import Link
 from gateway.records import Records
 from gateway.tail import Tail
@@ -14,6 +15,7 @@ from schemas.registry import RegistryDown
 
 ASK_SECONDS = 2.0
 FRESH_SECONDS = 1.0
+HIDDEN = "shown to those who sign in"
 LAG_LIMIT = 10_000
 """Events that the read model may be behind before that is worth a look."""
 
@@ -28,19 +30,23 @@ class Part(NamedTuple):
 class Health:
     """`failure` says why this process is about to end, if it is."""
 
-    def __init__(self, link: Link, tail: Tail, tools: Tools, records: Records, queries: Queries) -> None:
+    def __init__(self, link: Link, tail: Tail, tools: Tools, records: Records, queries: Queries, sign_in: SignIn) -> None:
         self._link, self._tail, self._tools, self._records, self._queries = link, tail, tools, records, queries
+        self._sign_in = sign_in
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
         self.failure: str | None = None
 
-    async def document(self) -> dict[str, Any]:
-        """The answer of /health."""
+    async def document(self, *, in_detail: bool) -> dict[str, Any]:
+        """The answer of /health. Details name addresses and reasons, which are not for everybody."""
         parts = await self._fresh()
         states = [part.status for part in parts.values()]
         status = "down" if "down" in states else "degraded" if "degraded" in states else "ok"
-        return {"status": status, "parts": {name: part._asdict() for name, part in parts.items()}}
+        return {
+            "status": status,
+            "parts": {name: {"status": part.status, "detail": part.detail if in_detail else HIDDEN} for name, part in parts.items()},
+        }
 
     async def _fresh(self) -> dict[str, Part]:
         async with self._looking:
@@ -49,7 +55,7 @@ class Health:
                 kafka = Part("ok" if self._link.up else "down", self._link.detail)
                 self._parts = {"kafka": kafka, "registry": registry, "read_model": read_model, "lag": lag}
                 self._looked = time.monotonic()
-        return {"gateway": self._gateway(), **self._parts}
+        return {"gateway": self._gateway(), **self._parts, "sign_in": Part(*self._sign_in.status())}
 
     def _gateway(self) -> Part:
         if self.failure:

@@ -1,25 +1,52 @@
-"""What happens to every request: its body is bounded, and its time is counted."""
+"""What happens to every request: who sends it is found out, its body is bounded in size and time, and its own time is counted."""
 
 import asyncio
 import time
 from contextlib import suppress
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.problems import TooLarge
+from gateway.parts import Parts
+from gateway.problems import Problem, TooLarge
 from ops import metrics
 
 DRAIN_BYTES = 8 << 20
 DRAIN_SECONDS = 2.0
 
 
-class BodyLimit:
-    """Answers 413 as soon as a body is, or says that it will be, larger than `limit` bytes."""
+class Admission:
+    """Lets nobody by who is not known, before any route is looked for; what there is behind it, not even a 404 tells."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        parts: Parts = scope["app"].state.parts
+        said = {} if parts.sign_in.gate.required else {"Soma-Gate": "open"}
+        try:
+            who = await parts.sign_in.gate.admit(scope["method"], scope["path"], Headers(scope=scope).getlist("authorization"))
+            said |= parts.rates.take(who) if who else {}
+        except Problem as problem:
+            return await problem.response()(scope, receive, send)
+        scope["soma.principal"] = who
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(said)
+            await send(message)
+
+        return await self._app(scope, receive, marked)
+
+
+class BodyLimit:
+    """Answers 413 as soon as a body is, or says that it will be, larger than `limit` bytes, and 408 when it takes longer than `seconds`."""
+
+    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
+        self._app, self._limit, self._seconds = app, limit, seconds
         self._detail = f"The body is larger than {limit} bytes."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,12 +57,17 @@ class BodyLimit:
             if "expect" not in headers:  # one who asks first has not sent it yet
                 await _drain(receive)
             return await TooLarge(self._detail, {"Connection": "close"}).response()(scope, receive, send)
-        taken = 0
+        taken, more = 0, True
+        deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
+            nonlocal taken, more
+            try:
+                async with asyncio.timeout_at(deadline if more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The body did not come within {self._seconds:g} s.") from None
+            taken, more = taken + len(message.get("body", b"")), message.get("more_body", False)
             if taken > self._limit:
                 await _drain(receive)
                 raise HTTPException(413, self._detail)  # the one kind of error that the framework hands on while it reads a body

@@ -5,6 +5,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.auth import is_public
+
 PROBLEM = {
     "title": "Problem",
     "description": "RFC 9457. `code` is for programs, `detail` and `advice` are for people. Some kinds add members.",
@@ -31,6 +33,14 @@ PROBLEM = {
         "idempotency_key": {"type": "string", "description": "For `outcome_unknown`: the key to retry with."},
         "session_id": {"type": "string", "description": "For `outcome_unknown`: the session, if it comes to be."},
     },
+}
+SIGN_IN = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "RFC 6750: a token of the identity provider, or one signed with the gateway's secret (docs/security.md).",
+    }
 }
 ABOUT: dict[str, Any] = {
     "title": "SomaAgentHub",
@@ -59,12 +69,21 @@ def complete(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         document = describe()
         document["components"]["schemas"]["Problem"] = PROBLEM
+        document["components"]["securitySchemes"] = SIGN_IN
+        _gate(document["paths"])
         _unpack(document["paths"])
         for body in _bodies(document):
             body["example"] = _example(document, body["schema"])
         return document
 
     app.openapi = described  # type: ignore[method-assign]
+
+
+def _gate(paths: dict[str, Any]) -> None:
+    """Say which operations need a credential: all but those that everybody may use."""
+    for path, item in paths.items():
+        for method, operation in item.items():
+            operation["security"] = [] if is_public(method.upper(), path.replace("{code}", "busy")) else [{"bearer": []}]
 
 
 def _bodies(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,12 @@ EXAMPLE = f"{Busy.title} (HTTP {Busy.status}, {Busy.code})\n\n{Busy.advice}\n"
 RESPONSES: Responses = {200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}}}}
 
 
-@router.get("/problems/{code}", summary="Explain a problem", response_class=PlainTextResponse, responses=RESPONSES | bad(NotFound, Invalid))
+@router.get(
+    "/problems/{code}",
+    summary="Explain a problem",
+    response_class=PlainTextResponse,
+    responses=RESPONSES | bad(NotFound, Invalid, public=True),
+)
 async def problem(code: Annotated[str, Path(description="The `code` of a problem document.", examples=["busy"])]) -> PlainTextResponse:
     """What a kind of problem means, and what to do about it."""
     for kind in kinds():

@@ -5,10 +5,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.models import Models
 from gateway.named import Named
+from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.stream import Streams
 from gateway.writer import Writer
@@ -21,6 +23,8 @@ class Parts:
     """Built once a process, by gateway/app.py."""
 
     settings: Settings
+    sign_in: SignIn
+    rates: Rates
     models: Models
     identity: Identity
     writer: Writer

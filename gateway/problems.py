@@ -2,6 +2,7 @@
 
 Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
+├── Unauthenticated       401  no credential, or one that proves nothing
 ├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
@@ -12,6 +13,7 @@ Problem
 │   ├── Exists            409  the id is taken
 │   ├── VersionConflict   409  it is not at the version of If-Match
 │   └── Declined          409  any other refusal, also by a tool
+├── TooSlow               408  the body did not come in time
 ├── TooLarge              413  the body, or what it leads to
 ├── NotJson               415
 ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
@@ -19,15 +21,18 @@ Problem
 ├── UnknownTool           422
 ├── KeyReused             422  the Idempotency-Key was used with another body
 ├── TooMany               429  too much at once in this gateway
+├── RateLimited           429  too many requests of a caller or a tenant within a minute
 ├── TooManyCommands       429  too many commands for one session or tool
 ├── Internal              500  a defect here
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
+    ├── CannotVerify      503  the keys that credentials are checked with cannot be had
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
     └── NotYet            503  the read model has not come as far as asked
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -40,6 +45,7 @@ from starlette.requests import Request
 from projections import queries
 
 MEDIA_TYPE = "application/problem+json"
+_UNQUOTABLE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
 class Problem(Exception):
@@ -66,6 +72,16 @@ class Problem(Exception):
 class Malformed(Problem):
     status, code, title = 400, "malformed", "The request cannot be read"
     advice = "Correct what `detail` names and send it again."
+
+
+class Unauthenticated(Problem):
+    """RFC 6750 §3: the answer says by which scheme to sign in; `error` is left out where nobody tried to."""
+
+    status, code, title = 401, "unauthenticated", "It is not known who asks"
+    advice = "Send `Authorization: Bearer` with a token that is valid here."
+
+    def __init__(self, detail: str, *, error: str | None = "invalid_token") -> None:
+        super().__init__(detail, {"WWW-Authenticate": challenge(error, detail)})
 
 
 class NotFound(Problem):
@@ -117,6 +133,11 @@ class Declined(Conflict):
     advice = "Read what it was sent to, and decide again."
 
 
+class TooSlow(Problem):
+    status, code, title = 408, "too_slow", "The body did not come in time"
+    advice = "Send it again, in one go: nothing was done."
+
+
 class TooLarge(Problem):
     status, code, title = 413, "too_large", "The request is too large"
     advice = "Send less."
@@ -152,6 +173,11 @@ class TooMany(Problem):
     advice = "Send it again after the time that Retry-After names: nothing was sent."
 
 
+class RateLimited(Problem):
+    status, code, title = 429, "rate_limited", "Too many requests"
+    advice = "Send it again after the time that Retry-After names; the headers RateLimit and RateLimit-Policy say what is left."
+
+
 class TooManyCommands(Problem):
     status, code, title = 429, "too_many_commands", "It took too many commands within 24 hours"
     advice = "Wait; a conversation can go on in a new session."
@@ -173,6 +199,10 @@ class NothingSent(Unavailable):
     code, title = "unavailable", "The platform cannot take it now: nothing was sent"
 
 
+class CannotVerify(Unavailable):
+    code, title = "cannot_verify", "Nobody can sign in now"
+
+
 class OutcomeUnknown(Unavailable):
     code, title = "outcome_unknown", "It was sent, and the outcome is unknown"
     advice = "Send the same request with the Idempotency-Key that `idempotency_key` names: it is done once, and you get its outcome."
@@ -185,6 +215,12 @@ class ReadModelDown(Unavailable):
 class NotYet(Unavailable):
     code, title = "not_yet", "The read model has not come that far"
     advice = "Send it again after the time that Retry-After names, or with `Prefer: handling=lenient` for the state there is."
+
+
+def challenge(error: str | None, description: str) -> str:
+    """The value of WWW-Authenticate (RFC 6750 §3). A description has no quotes: RFC 6749 §5.2 does not let it."""
+    told = f', error="{error}", error_description="{_UNQUOTABLE.sub("", description)}"' if error else ""
+    return f'Bearer realm="soma"{told}'
 
 
 def kinds(kind: type[Problem] = Problem) -> Iterator[type[Problem]]:
@@ -203,6 +239,8 @@ def of_http(error: HTTPException) -> Problem:
             return NotFound("There is no route at this address.")
         case 405:
             return MethodNotAllowed("This address does not take this method.", error.headers)
+        case 408:
+            return TooSlow(str(error.detail), {"Connection": "close"})
         case 413:
             return TooLarge(str(error.detail), {"Connection": "close"})
         case 400:

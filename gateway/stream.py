@@ -1,7 +1,9 @@
 """A session's events as they happen (Server-Sent Events, WHATWG HTML §9.2): the history, then what follows, none lost and none repeated."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -10,6 +12,7 @@ from msgspec import Struct
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
+from gateway.auth import Principal
 from gateway.identity import Home
 from gateway.positions import Place
 from gateway.problems import NotFound, NotYet, TooMany
@@ -55,18 +58,19 @@ class Streams:
         self._tail, self._reader, self._records = tail, reader, records
         self._open = 0
 
-    async def answer(self, home: Home, tenant: str, after: int) -> Response:
-        """The stream of what lies behind offset `after`. 204 where nothing ever will, so that a browser does not come back (§9.2.3).
+    async def answer(self, home: Home, caller: Principal, after: int) -> Response:
+        """The stream of what lies behind offset `after`; it ends when the caller's credential does.
 
+        204 where nothing ever will lie there, so that a browser does not come back (§9.2.3).
         Raises NotFound, NotYet, TooMany, ReadModelDown.
         """
         if self._open >= STREAMS:
             raise TooMany(f"{STREAMS} streams are open in this gateway.", {"Retry-After": "5"})
-        summary = await self._reader.queries.session(home.id, tenant)
+        summary = await self._reader.queries.session(home.id, caller.tenant)
         if summary is None:
             raise NotFound(f"There is no session {home.id}.")
         stopping = anyio.Event()
-        stream = self._stream(home, tenant, after, stopping)
+        stream = self._stream(home, caller, after, stopping)
         first = await anext(stream, None)  # what prevents a stream is raised before the answer begins
         if first is None:
             return Response(status_code=204)
@@ -79,7 +83,7 @@ class Streams:
             shutdown_grace_period=GRACE_SECONDS,
         )
 
-    async def _stream(self, home: Home, tenant: str, after: int, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
+    async def _stream(self, home: Home, caller: Principal, after: int, stopping: anyio.Event) -> AsyncIterator[ServerSentEvent]:
         """Follow first, then read the history up to where following began, then go on from there."""
         stop: asyncio.Task[None] | None = None
         self._open += 1
@@ -89,7 +93,7 @@ class Streams:
                 if not await self._reader.applied.event(EVENTS, home.partition, follower.since - 1, READ_SECONDS):
                     raise NotYet("The read model is behind the log: the history cannot be shown yet.")
                 writing = Writing()
-                async for stored in self._reader.events(home.id, tenant):
+                async for stored in self._reader.events(home.id, caller.tenant):
                     if stored.place.offset >= follower.since:
                         break
                     writing.settle(stored.event)
@@ -97,8 +101,8 @@ class Streams:
                         yield _record(stored.event, stored.place)
                     if isinstance(stored.event.body, ENDED):
                         return
-                stop = asyncio.create_task(_close(follower, stopping))
-                async for event in self._live(follower, tenant, after, writing):
+                stop = asyncio.create_task(_close(follower, stopping, caller.expires_at))
+                async for event in self._live(follower, caller.tenant, after, writing):
                     yield event
         finally:
             if stop:
@@ -175,9 +179,11 @@ async def _resumed(first: ServerSentEvent, rest: AsyncIterator[ServerSentEvent])
         yield event
 
 
-async def _close(follower: Follower, stopping: anyio.Event) -> None:
-    """A gateway that stops ends its streams, instead of having them cut off."""
-    await stopping.wait()
+async def _close(follower: Follower, stopping: anyio.Event, expires_at: datetime | None) -> None:
+    """A gateway that stops ends its streams, instead of having them cut off. So does one whose caller's credential has expired."""
+    left = (expires_at - datetime.now(UTC)).total_seconds() if expires_at else math.inf
+    with anyio.move_on_after(left):
+        await stopping.wait()
     follower.close()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,12 @@ def _listed(value: object) -> object:
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Texts with commas between them."""
+
+
+PLACE = r"^[^/\s]+(/[^/\s]+)+$"
+"""A place in a Vault: the mount of its engine, and what lies there."""
+SIGN_IN = ("gateway_require_auth", "gateway_jwt_secret", "gateway_jwt_issuer", "gateway_jwt_vault_kv", "gateway_jwt_vault_transit")
+"""Each of these turns the gate on, where `soma up` would leave it open."""
 
 
 def _data_dir() -> Path:
@@ -69,7 +76,42 @@ class Settings(BaseSettings):
     # Where `soma tools` finds a gateway, when that is not the one above
     soma_url: Annotated[str | None, Field(pattern=r"^https?://[^\s]+$")] = None
 
+    # Sign-in at the gateway; `soma up` opens it on loopback where nothing of this is set
+    gateway_require_auth: bool = True
+    gateway_jwt_secret: str | None = Field(default=None, repr=False)
+    gateway_jwt_issuer: str | None = None
+    gateway_jwt_jwks_url: str | None = None
+    gateway_jwt_audience: Listed = ()
+    gateway_jwt_algorithms: Listed = ()
+    gateway_jwt_types: Listed = ("at+jwt", "JWT")
+    gateway_jwt_leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+    gateway_jwt_keys_fresh_seconds: Annotated[float, Field(ge=1, le=86400)] = 3600.0
+    gateway_jwt_tenant: str | None = None
+    gateway_jwt_tenant_claims: Listed = ("tenant", "org_id")
+    gateway_jwt_actor_claim: str = "sub"
+    gateway_jwt_scope_claims: Listed = ("scope", "scp")
+    gateway_jwt_role_claims: Listed = ("roles",)
+    gateway_jwt_vault_kv: Annotated[str | None, Field(pattern=PLACE)] = None
+    gateway_jwt_vault_transit: Annotated[str | None, Field(pattern=PLACE)] = None
+
+    # Vault or OpenBao; one of the three logins
+    vault_addr: str | None = None
+    vault_cacert: Path | None = None
+    vault_namespace: str | None = None
+    vault_token: str | None = Field(default=None, repr=False)
+    vault_role_id: str | None = None
+    vault_secret_id: str | None = Field(default=None, repr=False)
+    vault_kubernetes_role: str | None = None
+    vault_kubernetes_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    vault_auth_mount: str | None = None
+
+    # What the CLI shows to a gateway
+    soma_token: str | None = Field(default=None, repr=False)
+
     # Gateway limits
+    gateway_tenant_requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120_000
+    gateway_caller_requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60_000
+    gateway_body_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=8 << 20)] = 256 << 10
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
@@ -97,6 +139,14 @@ class Settings(BaseSettings):
     soma_origin: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "local"
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether the gateway can be reached from this machine alone."""
+        try:
+            return ip_address(self.gateway_host).is_loopback
+        except ValueError:
+            return self.gateway_host == "localhost"
+
+    @property
     def url(self) -> str:
         """Where a caller on this machine finds the gateway."""
         host = "127.0.0.1" if self.gateway_host == "0.0.0.0" else self.gateway_host  # noqa: S104 - compared, not bound
@@ -116,9 +166,14 @@ def load(*, beside_running: bool = True) -> Settings:
         settings = Settings()
         return settings.model_copy(update=_running(settings)) if beside_running else settings
     except ValidationError as error:
-        lines = [f"  {str(e['loc'][0]).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [f"  {str(e['loc'][0]).upper()}: {e['msg']}{_given(str(e['loc'][0]), e['input'])}" for e in error.errors()]
         print("The settings cannot be used:", *lines, "Correct these environment variables and start again.", sep="\n", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _given(name: str, value: object) -> str:
+    """What a variable holds, if that may be shown."""
+    return f" (got {value!r})" if Settings.model_fields[name].repr else ""
 
 
 def _running(settings: Settings) -> dict[str, str]:

@@ -27,7 +27,7 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.group import Service, running, together
 from ops.embedded.postgres import Postgres
 from ops.embedded.process import require_free
-from ops.settings import RUNNING, Settings
+from ops.settings import RUNNING, SIGN_IN, Settings
 from ops.supervise import Supervised, WrongSettings, lines, start
 
 PROCESSES = {"projector": "magenta", "worker": "green", "executor": "yellow", "gateway": "cyan"}
@@ -67,7 +67,7 @@ async def up(settings: Settings) -> int:
 async def _platform(settings: Settings, data_dir: Path, console: Console) -> None:
     report = _reporter(console)
     services, addresses = _embedded(settings, data_dir)
-    env = {**os.environ, **addresses, "SOMA_DATA_DIR": str(data_dir)}
+    env = {**os.environ, **addresses, **gate(settings), "SOMA_DATA_DIR": str(data_dir)}
     async with running(services, report):
         with _findable(data_dir, addresses):
             work = _run(settings, env, data_dir, console, report)
@@ -110,6 +110,12 @@ def _embedded(settings: Settings, data_dir: Path) -> tuple[list[Service], dict[s
     return [service for _, service, _ in wanted], {name: address for name, _, address in wanted}
 
 
+def gate(settings: Settings) -> dict[str, str]:
+    """On a machine of one's own nobody has to sign in, until a variable says how; the gateway says so loudly."""
+    asked = any(name in settings.model_fields_set for name in SIGN_IN)
+    return {} if asked or not settings.on_loopback else {"GATEWAY_REQUIRE_AUTH": "false"}
+
+
 def _fetch(settings: Settings) -> None:
     """Downloads before the event loop's own Ctrl-C handling begins to matter: here Ctrl-C raises KeyboardInterrupt at once."""
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -150,7 +156,8 @@ async def _ship(address: str, report: Callable[[str], None]) -> None:
     command = [sys.executable, "-m", "streams.tools.ship", address]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
     if await process.wait():
-        report(f"the shipped tools could not be registered: run `python -m streams.tools.ship {address}` to see why")
+        why = f"run `python -m streams.tools.ship {address}` to see why, with a SOMA_TOKEN where callers sign in"
+        report(f"the shipped tools could not be registered: {why}")
 
 
 async def _announce(settings: Settings, logs: Path, console: Console, report: Callable[[str], None]) -> None:

@@ -167,4 +167,5 @@ def platform_settings(broker: Kafka, registry: str, database: str, data_dir: Pat
         schema_registry_url=registry,
         database_url=database,
         gateway_port=free_port(),
+        gateway_require_auth=False,
     )

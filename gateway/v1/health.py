@@ -4,6 +4,7 @@ import msgspec
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from gateway.auth import Visitor
 from gateway.parts import Gateway
 from gateway.v1.responses import bad, good
 from gateway.v1.shapes import Alive, Health
@@ -15,6 +16,7 @@ PARTS = {
     "registry": {"status": "ok", "detail": "answers"},
     "read_model": {"status": "ok", "detail": "answers"},
     "lag": {"status": "ok", "detail": "0 events behind"},
+    "sign_in": {"status": "ok", "detail": "https://login.example.com"},
 }
 DOWN = {"kafka": {"status": "down", "detail": "no broker answers"}}
 RESPONSES = good(200, "Everything is served", {"status": "ok", "parts": PARTS})
@@ -23,10 +25,13 @@ RESPONSES[503]["model"] = Health
 TEXT = {"text/plain": {"schema": {"type": "string"}, "example": "soma_writes_in_flight 3.0\n"}}
 
 
-@router.get("/health", summary="Readiness", response_model=Health, responses=RESPONSES | bad())
-async def health(gateway: Gateway) -> Response:
-    """Whether the platform can be used through this gateway, and each part that it needs. 503 when one of them is down."""
-    document = await gateway.health.document()
+@router.get("/health", summary="Readiness", response_model=Health, responses=RESPONSES | bad(public=True))
+async def health(gateway: Gateway, visitor: Visitor) -> Response:
+    """Whether the platform can be used through this gateway, and each part that it needs. 503 when one of them is down.
+
+    Everybody may ask; what is wrong in detail is shown to those who sign in.
+    """
+    document = await gateway.health.document(in_detail=visitor is not None)
     return Response(msgspec.json.encode(document), 503 if document["status"] == "down" else 200, media_type="application/json")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import Response
 
-from gateway.problems import MEDIA_TYPE, Internal, NothingSent, Problem
+from gateway.problems import MEDIA_TYPE, CannotVerify, Internal, NothingSent, Problem, RateLimited, Unauthenticated
 from projections.session import Summary, View, document
 
 Responses = dict[int | str, dict[str, Any]]
@@ -82,10 +82,14 @@ def good(status: int, about: str, example: Any, headers: Mapping[str, str] | Non
     return {status: {"description": about, "content": content, "headers": described}}
 
 
-def bad(*kinds: type[Problem]) -> Responses:
-    """Bad answers, for the API document, by status; every route can also meet NothingSent while it starts, and Internal."""
+def bad(*kinds: type[Problem], public: bool = False) -> Responses:
+    """Bad answers, for the API document, by status; every route can also meet NothingSent while it starts, and Internal.
+
+    Those that are not public meet what the gate answers, too.
+    """
     by_status: dict[int, list[type[Problem]]] = {}
-    every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent)
+    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, RateLimited, CannotVerify)
+    every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent, *gate)
     for kind in every:
         by_status.setdefault(kind.status, []).append(kind)
     return {status: _problem(of_status) for status, of_status in sorted(by_status.items())}

@@ -25,6 +25,7 @@ from gateway.problems import (
     TooLarge,
     TooMany,
     TooManyCommands,
+    TooSlow,
     UnknownModel,
     UnknownTool,
     VersionConflict,
@@ -53,7 +54,7 @@ HEADERS = {
 LOCATION = {"Location": "The session."}
 ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", ACCEPTED, LOCATION | HEADERS)
 ACCEPTED_RESPONSE[202]["model"] = Accepted
-WRITE = (Malformed, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
+WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
 
 START_ERRORS = (*WRITE, UnknownModel, UnknownTool, OverBudget)
 
@@ -256,7 +257,7 @@ async def events(
     await wait_for(gateway, fresh)
     accepted = request.headers.get("accept", "")
     if "application/json" not in accepted or "text/event-stream" in accepted:
-        return await gateway.streams.answer(gateway.identity.home(home.id), caller.tenant, behind)
+        return await gateway.streams.answer(gateway.identity.home(home.id), caller, behind)
     if await gateway.reader.queries.session(home.id, caller.tenant) is None:
         raise NotFound(f"There is no session {session_id}.")
     found = await gateway.reader.page(home.id, caller.tenant, behind, limit + 1)

@@ -21,6 +21,7 @@ from gateway.problems import (
     TooLarge,
     TooMany,
     TooManyCommands,
+    TooSlow,
 )
 from gateway.reader import READ_SECONDS
 from gateway.v1.asking import Asked, Asking, Fresh, Freshness, digest_of
@@ -71,7 +72,7 @@ ACCEPTED = good(202, "Recorded; what became of it is not known yet", {"name": "a
 ACCEPTED[202]["model"] = ToolAccepted
 UNCHANGED = good(200, "The tool: this is what its newest version says already", TOOL, HEADERS)
 UNCHANGED[200]["model"] = Shape
-WRITE = (Malformed, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
+WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
 Name = Annotated[str, Path(max_length=200, description="The tool's name.", examples=["adder"])]
 
 

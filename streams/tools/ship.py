@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -17,13 +18,18 @@ SECONDS = 20.0
 
 
 def ship(url: str) -> list[str]:
-    """The names of those that were registered now. Raises httpx.HTTPError."""
+    """The names of those that were registered now, for the tenant of SOMA_TOKEN where callers sign in. Raises httpx.HTTPError."""
     registered = []
-    with httpx.Client(base_url=url, timeout=SECONDS) as client:
+    token = os.environ.get("SOMA_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(base_url=url, headers=headers, timeout=SECONDS) as client:
         for definition in shipped():
-            if client.get(f"/v1/tools/{definition.name}").status_code == httpx.codes.NOT_FOUND:
+            found = client.get(f"/v1/tools/{definition.name}")
+            if found.status_code == httpx.codes.NOT_FOUND:
                 client.post("/v1/tools", json=body(definition)).raise_for_status()
                 registered.append(definition.name)
+            else:
+                found.raise_for_status()
     return registered
 
 

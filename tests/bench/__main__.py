@@ -55,6 +55,7 @@ async def platform(directory: Path) -> AsyncIterator[tuple[Settings, dict[str, s
             schema_registry_url=registry.url,
             database_url=postgres.uri,
             gateway_port=free_port(),
+            gateway_require_auth=False,
         )
         env = {**os.environ, **addresses, "SOMA_DATA_DIR": str(directory)}
         soma(env, "prepare")

@@ -25,6 +25,7 @@ def gateway(settings: Settings) -> Iterator[subprocess.Popen[str]]:
         "SCHEMA_REGISTRY_URL": settings.schema_registry_url or "",
         "DATABASE_URL": settings.database_url or "",
         "GATEWAY_PORT": str(settings.gateway_port),
+        "GATEWAY_REQUIRE_AUTH": "false",
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "ops.cli", "gateway"], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

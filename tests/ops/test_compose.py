@@ -1,5 +1,6 @@
 """compose.yaml, held to rules that need no Docker engine."""
 
+import os
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -82,4 +83,11 @@ def test_docker_itself_accepts_the_file() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker's compose plugin is not installed")
-    subprocess.run([docker, "compose", "--file", ROOT / "compose.yaml", "config", "--quiet"], check=True)
+    environment = {**os.environ, "GATEWAY_JWT_SECRET": "x" * 48}
+    subprocess.run([docker, "compose", "--file", ROOT / "compose.yaml", "config", "--quiet"], check=True, env=environment)
+
+
+def test_callers_of_the_gateway_have_to_sign_in() -> None:
+    assert "GATEWAY_REQUIRE_AUTH" not in SERVICES["gateway"]["environment"]
+    assert SERVICES["gateway"]["environment"]["GATEWAY_JWT_SECRET"].startswith("${GATEWAY_JWT_SECRET:?")
+    assert [name for name in SERVICES if name != "gateway" and "GATEWAY_JWT_SECRET" in SERVICES[name].get("environment", {})] == []

@@ -53,3 +53,28 @@ def test_a_secret_is_not_in_what_is_printed_of_the_settings(name: str) -> None:
 
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings)
+
+
+SECRETS = (
+    "KAFKA_SASL_PASSWORD",
+    "SCHEMA_REGISTRY_PASSWORD",
+    "DATABASE_URL",
+    "GATEWAY_JWT_SECRET",
+    "VAULT_TOKEN",
+    "VAULT_SECRET_ID",
+    "SOMA_TOKEN",
+)
+
+
+def test_no_secret_shows_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "canary")
+    assert "canary" not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("soma", False)],
+)
+def test_loopback_is_known_in_each_spelling(host: str, local: bool) -> None:
+    assert Settings(gateway_host=host).on_loopback is local

@@ -12,6 +12,8 @@ import pytest
 
 from ops.embedded.directory import claimed
 from ops.embedded.process import free_port
+from ops.settings import Settings
+from ops.up import gate
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 UP = [sys.executable, "-m", "ops.cli", "up"]
@@ -102,3 +104,15 @@ def test_a_wrong_setting_ends_it_at_once(tmp_path: Path) -> None:
 
     assert ended.returncode == 2
     assert "GATEWAY_PORT" in ended.stderr
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_REQUIRE_AUTH", "GATEWAY_JWT_SECRET", "GATEWAY_JWT_ISSUER", "GATEWAY_JWT_VAULT_KV"])
+def test_one_variable_closes_the_gate(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"GATEWAY_REQUIRE_AUTH": "true", "GATEWAY_JWT_VAULT_KV": "secret/soma/jwt"}
+    assert gate(Settings()) == {"GATEWAY_REQUIRE_AUTH": "false"}
+    monkeypatch.setenv(variable, values.get(variable, "https://login.example.com"))
+    assert gate(Settings()) == {}
+
+
+def test_the_gate_is_never_opened_to_other_machines() -> None:
+    assert gate(Settings(gateway_host="0.0.0.0")) == {}
