@@ -13,6 +13,7 @@ from msgspec import Struct
 from starlette.datastructures import Headers
 
 from gateway.problems import CannotVerify, Malformed, Unauthenticated, challenge
+from gateway.secret import PREFIX
 
 
 class Principal(Struct, frozen=True):
@@ -85,8 +86,8 @@ class Gate:
 
 
 def shown(headers: Headers) -> list[str]:
-    """What a request shows: `X-API-Key: …` says the same as `Authorization: Bearer …`."""
-    return [*headers.getlist("authorization"), *(f"Bearer {key}" for key in headers.getlist("x-api-key"))]
+    """What a request shows: `X-API-Key: …` says the same as `Authorization: Bearer …`, of API keys alone; no token counts there."""
+    return [*headers.getlist("authorization"), *(f"Bearer {key}" for key in headers.getlist("x-api-key") if key.startswith(PREFIX))]
 
 
 def is_public(method: str, path: str) -> bool:
