@@ -20,6 +20,7 @@ from gateway import credentials, openapi, problems, v1, versions
 from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
+from gateway.keys import Keys
 from gateway.layout import SETTLE, Layout
 from gateway.link import Link
 from gateway.middleware import Admission, BodyLimit, Measured
@@ -36,21 +37,26 @@ from gateway.stream import Streams
 from gateway.tail import Tail
 from gateway.v1 import health
 from gateway.waits import Waits
+from gateway.watch import Watch
 from gateway.writer import Writer
-from ops import kafka, models, telemetry
+from ops import kafka, models, pepper, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
+from ops.witness import Witness
 from projections import database
+from projections.access import ACCESS, Access
 from projections.applied import Applied
 from projections.nouns import NOUNS
 from projections.queries import Queries, ReadModelDown
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
+from schemas.types.access import AccessCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
 TOOL_COMMANDS = "soma.tool.commands"
+ACCESS_COMMANDS = "soma.access.commands"
 FAREWELL_SECONDS = 2.0
 """How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
@@ -101,7 +107,10 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
         known = Tools(TOOLS, records.registry, arguments, "gateway")
-        sign_in = SignIn(settings, client)
+        issued = Access(ACCESS, records.registry, arguments, "gateway")
+        access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, settings.soma_origin)
+        keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
+        sign_in, watch = SignIn(settings, client, keys), Watch(keys)
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
@@ -110,9 +119,12 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             identity=Identity(tail, layout, reader, recent),
             writer=Writer(link, tail, records, reader, waits),
             reader=reader,
-            streams=Streams(tail, reader, records),
+            streams=Streams(tail, reader, records, watch),
             tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
-            health=Health(link, tail, known, records, queries, sign_in),
+            access=access,
+            keys=keys,
+            watch=watch,
+            health=Health(link, tail, [known, issued], records, queries, sign_in),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -124,8 +136,9 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        await parts.tools.load(records.registry)
-        running += [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epochs(parts))]
+        await asyncio.gather(parts.tools.load(records.registry), parts.access.load(records.registry))
+        following = (parts.tools.catalogue.run(), parts.access.catalogue.run(), parts.keys.witness.run(), parts.watch.run())
+        running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)
@@ -198,6 +211,7 @@ def _wrong(settings: Settings) -> list[str]:
         lambda: kafka.registry(settings),
         lambda: database.url(settings),
         lambda: models.load(settings.soma_models_file),
+        lambda: pepper.load(settings),
     ]
     wrong = list[str]()
     for check in checks:

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import Depends, Request
 from msgspec import Struct
+from starlette.datastructures import Headers
 
 from gateway.problems import CannotVerify, Malformed, Unauthenticated, challenge
+from gateway.secret import PREFIX
 
 
 class Principal(Struct, frozen=True):
@@ -54,7 +56,7 @@ class Gate:
         self.verifiers, self.required = verifiers, required
 
     async def admit(self, method: str, path: str, authorization: Sequence[str]) -> Principal | None:
-        """Who asks, by the values of the header Authorization; None for somebody unknown who asks for what everybody may see.
+        """Who asks, by what the request shows; None for somebody unknown who asks for what everybody may see.
 
         Raises Unauthenticated, Malformed, CannotVerify.
         """
@@ -69,13 +71,23 @@ class Gate:
             return None
 
     async def _proved(self, authorization: Sequence[str]) -> Principal:
-        if not self.required and not (authorization and self.verifiers):
+        if not self.required and not any(self._knows(each) for each in authorization):
             return ANONYMOUS
         credential = _bearer(authorization)
         for verifier in self.verifiers:
             if verifier.knows(credential):
                 return await verifier.principal(credential)
         raise Unauthenticated("The credential has no form that is known here.")
+
+    def _knows(self, authorization: str) -> bool:
+        """An open gate looks at what it knows alone: programs that must send something may send anything."""
+        credential = authorization.partition(" ")[2].strip()
+        return any(verifier.knows(credential) for verifier in self.verifiers)
+
+
+def shown(headers: Headers) -> list[str]:
+    """What a request shows: `X-API-Key: …` says the same as `Authorization: Bearer …`, of API keys alone; no token counts there."""
+    return [*headers.getlist("authorization"), *(f"Bearer {key}" for key in headers.getlist("x-api-key") if key.startswith(PREFIX))]
 
 
 def is_public(method: str, path: str) -> bool:
@@ -88,7 +100,7 @@ def _bearer(authorization: Sequence[str]) -> str:
     if not authorization:
         raise Unauthenticated("The request shows no credential.", error=None)
     if len(authorization) > 1:
-        detail = "The request has more than one header Authorization."
+        detail = "The request shows more than one credential."
         raise Malformed(detail, {"WWW-Authenticate": challenge("invalid_request", detail)})
     scheme, _, credential = authorization[0].partition(" ")
     if scheme.lower() != "bearer" or not credential.strip():

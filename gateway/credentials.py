@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import httpx
 
 from gateway import vault
-from gateway.auth import Gate
+from gateway.auth import Gate, Verifier
 from gateway.issuer import Issuer, trusted
 from gateway.key_material import secret_key
 from gateway.keyring import Keyring, Secret, Source
+from gateway.keys import Keys
 from gateway.token import KINDS, Terms, Tokens
+from ops import pepper
 from ops.settings import Settings
 
 log = logging.getLogger("soma.gateway")
@@ -49,10 +51,10 @@ def terms(settings: Settings) -> Terms:
 class SignIn:
     """The gate of this gateway, and the keys behind it."""
 
-    def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient, keys: Keys) -> None:
         self.rings = [Keyring(source, settings.gateway_jwt_keys_fresh_seconds) for source in sources(settings, client)]
-        verifiers = [Tokens(terms(settings), self.rings)] if self.rings else []
-        self.gate = Gate(verifiers, required=settings.gateway_require_auth)
+        tokens: list[Verifier] = [Tokens(terms(settings), self.rings)] if self.rings else []
+        self.gate = Gate([keys, *tokens], required=settings.gateway_require_auth)
         if not self.gate.required:
             log.warning(OPEN)
 
@@ -72,10 +74,10 @@ def wrong(settings: Settings) -> Iterator[str]:
     """What of the settings cannot be used, and what to do."""
     signed = [settings.gateway_jwt_secret, settings.gateway_jwt_issuer, settings.gateway_jwt_jwks_url]
     signed += [settings.gateway_jwt_vault_kv, settings.gateway_jwt_vault_transit]
-    if settings.gateway_require_auth and not any(signed):
+    if settings.gateway_require_auth and not any(signed) and not pepper.there(settings):
         yield (
             "Nobody could sign in. Set GATEWAY_JWT_SECRET (`openssl rand -base64 48` makes one), or GATEWAY_JWT_ISSUER for an identity "
-            "provider, or GATEWAY_REQUIRE_AUTH=false on a machine of your own."
+            "provider, or SOMA_KEYS_PEPPER for API keys, or GATEWAY_REQUIRE_AUTH=false on a machine of your own."
         )
     if not settings.gateway_require_auth and not settings.on_loopback:
         yield (

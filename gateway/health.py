@@ -2,15 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.credentials import SignIn
 from gateway.link import Link
 from gateway.records import Records
 from gateway.tail import Tail
+from ops.follow import Catalogue
 from projections.queries import Queries, ReadModelDown
 from projections.session import EVENTS
-from projections.tool import Tools
 from schemas.registry import RegistryDown
 
 ASK_SECONDS = 2.0
@@ -30,8 +31,10 @@ class Part(NamedTuple):
 class Health:
     """`failure` says why this process is about to end, if it is."""
 
-    def __init__(self, link: Link, tail: Tail, tools: Tools, records: Records, queries: Queries, sign_in: SignIn) -> None:
-        self._link, self._tail, self._tools, self._records, self._queries = link, tail, tools, records, queries
+    def __init__(
+        self, link: Link, tail: Tail, known: Sequence[Catalogue[Any]], records: Records, queries: Queries, sign_in: SignIn
+    ) -> None:
+        self._link, self._tail, self._known, self._records, self._queries = link, tail, known, records, queries
         self._sign_in = sign_in
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
@@ -62,7 +65,7 @@ class Health:
             return Part("down", f"stopping, to be started again: {self.failure}")
         if not self._records.loaded:
             return Part("down", "waiting for the schema registry")
-        if not (self._tail.caught_up and self._tools.ready):
+        if not (self._tail.caught_up and all(each.ready for each in self._known)):
             return Part("down", "reading what happened before it was started")
         return Part("ok", f"reads {len(self._tail.readings)} partitions")
 

@@ -8,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.auth import shown
 from gateway.parts import Parts
 from gateway.problems import Problem, TooLarge
 from ops import metrics
@@ -28,7 +29,7 @@ class Admission:
         parts: Parts = scope["app"].state.parts
         said = {} if parts.sign_in.gate.required else {"Soma-Gate": "open"}
         try:
-            who = await parts.sign_in.gate.admit(scope["method"], scope["path"], Headers(scope=scope).getlist("authorization"))
+            who = await parts.sign_in.gate.admit(scope["method"], scope["path"], shown(Headers(scope=scope)))
             said |= parts.rates.take(who) if who else {}
         except Problem as problem:
             return await problem.response()(scope, receive, send)

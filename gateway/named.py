@@ -26,13 +26,13 @@ MEMORY = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class Ask:
-    """What a caller asks for. `wait` is how many seconds for its outcome; 0: only for Kafka's word."""
+    """What a caller asks for, or the gateway, without `digest`. `wait`: how many seconds for its outcome; 0: only for Kafka's word."""
 
     name: str
     body: Any
     route: str
     key: str
-    digest: Digest
+    digest: Digest | None
     tenant: str
     actor: str
     wait: float

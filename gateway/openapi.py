@@ -55,6 +55,7 @@ ABOUT: dict[str, Any] = {
     "openapi_tags": [
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
+        {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},
         {"name": "problems", "description": "What can go wrong."},

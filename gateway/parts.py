@@ -8,13 +8,16 @@ from fastapi import Depends, Request
 from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
+from gateway.keys import Keys
 from gateway.models import Models
 from gateway.named import Named
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.stream import Streams
+from gateway.watch import Watch
 from gateway.writer import Writer
 from ops.settings import Settings
+from projections.access import Key
 from projections.tool import Tool
 
 
@@ -31,6 +34,9 @@ class Parts:
     reader: Reader
     streams: Streams
     tools: Named[Tool]
+    access: Named[Key]
+    keys: Keys
+    watch: Watch
     health: Health
 
 

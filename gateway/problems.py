@@ -3,6 +3,7 @@
 Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
 ├── Unauthenticated       401  no credential, or one that proves nothing
+├── Exceeds               403  a key that would give more than it has
 ├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
@@ -26,7 +27,7 @@ Problem
 ├── Internal              500  a defect here
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
-    ├── CannotVerify      503  the keys that credentials are checked with cannot be had
+    ├── CannotVerify      503  the keys that credentials are checked with cannot be had, or were perhaps revoked
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
     └── NotYet            503  the read model has not come as far as asked
@@ -82,6 +83,11 @@ class Unauthenticated(Problem):
 
     def __init__(self, detail: str, *, error: str | None = "invalid_token") -> None:
         super().__init__(detail, {"WWW-Authenticate": challenge(error, detail)})
+
+
+class Exceeds(Problem):
+    status, code, title = 403, "exceeds", "A key cannot give more than it has"
+    advice = "Ask for fewer scopes or an earlier end, or sign in as somebody who may do more."
 
 
 class NotFound(Problem):

@@ -1,9 +1,7 @@
 """A session's events as they happen (Server-Sent Events, WHATWG HTML §9.2): the history, then what follows, none lost and none repeated."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -20,6 +18,7 @@ from gateway.reader import READ_SECONDS, Reader
 from gateway.recent import ENDED
 from gateway.records import Records
 from gateway.tail import FellBehind, Follower, Tail
+from gateway.watch import Watch
 from ops import metrics
 from projections.session import EVENTS, rfc3339
 from schemas.types.common import Sealed
@@ -54,8 +53,8 @@ def document(event: SessionEvent, place: Place) -> dict[str, Any]:
 class Streams:
     """At most STREAMS at once."""
 
-    def __init__(self, tail: Tail, reader: Reader, records: Records) -> None:
-        self._tail, self._reader, self._records = tail, reader, records
+    def __init__(self, tail: Tail, reader: Reader, records: Records, watch: Watch) -> None:
+        self._tail, self._reader, self._records, self._watch = tail, reader, records, watch
         self._open = 0
 
     async def answer(self, home: Home, caller: Principal, after: int) -> Response:
@@ -89,11 +88,13 @@ class Streams:
         self._open += 1
         metrics.streams.set(self._open)
         try:
-            with self._tail.follow(*home) as follower:
+            with self._tail.follow(*home) as follower, self._watch.over(caller, stopping):
                 if not await self._reader.applied.event(EVENTS, home.partition, follower.since - 1, READ_SECONDS):
                     raise NotYet("The read model is behind the log: the history cannot be shown yet.")
                 writing = Writing()
                 async for stored in self._reader.events(home.id, caller.tenant):
+                    if stopping.is_set():
+                        return
                     if stored.place.offset >= follower.since:
                         break
                     writing.settle(stored.event)
@@ -101,7 +102,7 @@ class Streams:
                         yield _record(stored.event, stored.place)
                     if isinstance(stored.event.body, ENDED):
                         return
-                stop = asyncio.create_task(_close(follower, stopping, caller.expires_at))
+                stop = asyncio.create_task(_close(follower, stopping))
                 async for event in self._live(follower, caller.tenant, after, writing):
                     yield event
         finally:
@@ -179,11 +180,9 @@ async def _resumed(first: ServerSentEvent, rest: AsyncIterator[ServerSentEvent])
         yield event
 
 
-async def _close(follower: Follower, stopping: anyio.Event, expires_at: datetime | None) -> None:
-    """A gateway that stops ends its streams, instead of having them cut off. So does one whose caller's credential has expired."""
-    left = (expires_at - datetime.now(UTC)).total_seconds() if expires_at else math.inf
-    with anyio.move_on_after(left):
-        await stopping.wait()
+async def _close(follower: Follower, stopping: anyio.Event) -> None:
+    """A gateway that stops, or that must not let the caller go on, ends the stream, instead of having it cut off."""
+    await stopping.wait()
     follower.close()
 
 

@@ -7,7 +7,7 @@ catalogue needs no store, and is lost and had again with its process.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Never, TypeVar
@@ -71,6 +71,8 @@ class Catalogue(Generic[V]):
         self._ends: dict[int, int] = {}
         self._applied: dict[int, Position] = {}
         self._moved = asyncio.Event()
+        self.when_known: list[Callable[[V], None]] = []
+        """Each is told what is known of an aggregate after each of its versioned events."""
 
     # What is known
 
@@ -85,11 +87,16 @@ class Catalogue(Generic[V]):
     @property
     def ready(self) -> bool:
         """Whether everything was read that was there at the beginning."""
-        return bool(self._ends) and all(self._heads[number].next_offset >= end for number, end in self._ends.items())
+        return bool(self._ends) and self._holds(self._ends)
 
     async def caught_up(self) -> None:
         """Returns once it is `ready`."""
         while not self.ready:
+            await self._moved.wait()
+
+    async def reached(self, ends: Mapping[int, int]) -> None:
+        """Returns once everything before these offsets, by partition, is taken in."""
+        while not self._holds(ends):
             await self._moved.wait()
 
     async def passed(self, partition: int, offset: int, seconds: float) -> bool:
@@ -118,6 +125,9 @@ class Catalogue(Generic[V]):
             self._waiting[id, digest].discard(future)
             if not self._waiting[id, digest]:
                 del self._waiting[id, digest]
+
+    def _holds(self, ends: Mapping[int, int]) -> bool:
+        return all(number in self._heads and self._heads[number].next_offset >= end for number, end in ends.items())
 
     def _has(self, partition: int, offset: int) -> bool:
         return partition in self._applied and self._applied[partition].offset >= offset
@@ -185,7 +195,9 @@ class Catalogue(Generic[V]):
                 raise ChainBroken(f"{self.subject.events}/{partition}: {meta.aggregate_id} has version {meta.version} after {before}")
             self._versions[meta.aggregate_id] = meta.version
             known = self._known[meta.tenant]
-            known[meta.aggregate_id] = self.subject.evolve(known.get(meta.aggregate_id), event)
+            known[meta.aggregate_id] = now = self.subject.evolve(known.get(meta.aggregate_id), event)
+            for tell in self.when_known:
+                tell(now)
         mine = self._begun[partition]
         mine.append(event)
         if meta.index == meta.count - 1:

@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
+    # API keys: what their secrets are made and hashed with (ops/pepper.py)
+    soma_keys_pepper: str | None = Field(default=None, repr=False)
+
     # Models
     soma_models_file: Path | None = None
 

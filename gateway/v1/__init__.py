@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import call, fork, health, model, session, tool, tool_executor
+from gateway.v1 import access, call, fork, health, model, session, tool, tool_executor
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
@@ -10,5 +10,6 @@ router.include_router(fork.router)
 router.include_router(call.router)
 router.include_router(tool_executor.router)
 router.include_router(tool.router)
+router.include_router(access.router)
 router.include_router(model.router)
 router.include_router(health.router)

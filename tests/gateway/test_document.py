@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from gateway import document, problems
 from gateway.app import create_app
-from gateway.v1 import call_shapes, shapes, tool_shapes
+from gateway.v1 import access_shapes, call_shapes, shapes, tool_shapes
 from gateway.versions import Deprecation, include
 from ops.settings import Settings
 
@@ -48,7 +48,8 @@ def test_every_answer_has_an_example(description: dict[str, Any]) -> None:
 def test_every_parameter_is_described_and_every_field_of_a_body_has_an_example(description: dict[str, Any]) -> None:
     parameters = [parameter for _, operation in operations(description) for parameter in operation.get("parameters", [])]
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
-    for name in ("NewSession", "Fork", "Execution", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python"):
+    bodies = ("NewSession", "Fork", "Execution", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python", "NewKey", "Rotation")
+    for name in bodies:
         for field, schema in description["components"]["schemas"][name]["properties"].items():
             assert schema.get("examples") and schema.get("description"), f"{name}.{field}"
 
@@ -61,7 +62,7 @@ def test_every_error_is_a_problem_document_and_every_write_can_meet_the_common_o
                 assert list(answer["content"]) == [problems.MEDIA_TYPE], f"{name} {status}"
         if name.startswith(("POST", "DELETE")):
             assert errors.keys() >= {"400", "413", "415", "422", "429", "500", "503"}, name
-        if "{session_id}" in name or "{name}" in name:
+        if "{session_id}" in name or "{name}" in name or "{id}" in name:
             assert "404" in errors, name
 
 
@@ -81,7 +82,7 @@ def test_examples_are_what_their_schemas_say(description: dict[str, Any]) -> Non
         for answer in operation["responses"].values():
             if content := answer.get("content", {}).get("application/json"):
                 name = content["schema"]["$ref"].rpartition("/")[2]
-                model = getattr(shapes, name, None) or getattr(tool_shapes, name, None) or getattr(call_shapes, name)
+                model = next(getattr(each, name) for each in (shapes, tool_shapes, call_shapes, access_shapes) if hasattr(each, name))
                 assert model.model_validate(content["example"]).model_dump(mode="json").keys() == content["example"].keys()
 
 
