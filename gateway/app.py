@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import uvicorn
@@ -38,15 +39,17 @@ from ops import kafka, models, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
+from projections.agent import AGENTS, Agents
 from projections.applied import Applied
 from projections.queries import Queries, ReadModelDown
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
+from schemas.types.agent import AgentCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
-TOOL_COMMANDS = "soma.tool.commands"
+TOOL_COMMANDS, AGENT_COMMANDS = "soma.tool.commands", "soma.agent.commands"
 FAREWELL_SECONDS = 2.0
 """How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
@@ -95,7 +98,8 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
-        known = Tools(TOOLS, records.registry, arguments, "gateway")
+        tools = Tools(TOOLS, records.registry, arguments, "gateway")
+        agents = Agents(AGENTS, records.registry, arguments, "gateway")
         parts = Parts(
             settings=settings,
             models=Models(models.load(settings.soma_models_file), client),
@@ -103,8 +107,9 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             writer=Writer(link, tail, records, reader, waits),
             reader=reader,
             streams=Streams(tail, reader, records),
-            tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
-            health=Health(link, tail, known, records, queries),
+            tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, settings.soma_origin),
+            agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, settings.soma_origin),
+            health=Health(link, tail, (tools, agents), records, queries),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -116,8 +121,11 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running: list[asyncio.Task[None]] = []
     try:
         await records.load()
-        await parts.tools.load(records.registry)
-        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epoch(parts))]
+        named: tuple[Named[Any], ...] = (parts.tools, parts.agents)
+        for noun in named:
+            await noun.load(records.registry)
+        following = [noun.catalogue.run() for noun in named]
+        running = [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epoch(parts))]
         await asyncio.gather(*running)
     except Exception as error:
         log.critical("stopping: %s", error, exc_info=error)

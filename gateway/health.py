@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.link import Link
 from gateway.records import Records
 from gateway.tail import Tail
+from ops.follow import Catalogue
 from projections.queries import Queries, ReadModelDown
-from projections.tool import Tools
 from schemas.registry import RegistryDown
 
 ASK_SECONDS = 2.0
@@ -27,8 +28,8 @@ class Part(NamedTuple):
 class Health:
     """`failure` says why this process is about to end, if it is."""
 
-    def __init__(self, link: Link, tail: Tail, tools: Tools, records: Records, queries: Queries) -> None:
-        self._link, self._tail, self._tools, self._records, self._queries = link, tail, tools, records, queries
+    def __init__(self, link: Link, tail: Tail, named: Sequence[Catalogue[Any]], records: Records, queries: Queries) -> None:
+        self._link, self._tail, self._named, self._records, self._queries = link, tail, named, records, queries
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
@@ -55,7 +56,7 @@ class Health:
             return Part("down", f"stopping, to be started again: {self.failure}")
         if not self._records.loaded:
             return Part("down", "waiting for the schema registry")
-        if not (self._tail.caught_up and self._tools.ready):
+        if not (self._tail.caught_up and all(catalogue.ready for catalogue in self._named)):
             return Part("down", "reading what happened before it was started")
         return Part("ok", f"reads {len(self._tail.readings)} partitions")
 

@@ -22,9 +22,13 @@ class Models:
         self._looked, self._listed = float("-inf"), list[dict[str, Any]]()
         self._looking = asyncio.Lock()
 
+    def has(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+        return name in self._models
+
     def find(self, name: str) -> Model:
         """Raises UnknownModel."""
-        if name not in self._models:
+        if not self.has(name):
             raise UnknownModel(f"There is no model {name!r}. There are: {', '.join(self._models)}.")
         return self._models[name]
 

@@ -13,6 +13,7 @@ from gateway.reader import Reader
 from gateway.stream import Streams
 from gateway.writer import Writer
 from ops.settings import Settings
+from projections.agent import Agent
 from projections.tool import Tool
 
 
@@ -27,6 +28,7 @@ class Parts:
     reader: Reader
     streams: Streams
     tools: Named[Tool]
+    agents: Named[Agent]
     health: Health
 
 

@@ -17,6 +17,7 @@ Problem
 ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
 ├── UnknownModel          422
 ├── UnknownTool           422
+├── UnknownAgent          422
 ├── KeyReused             422  the Idempotency-Key was used with another body
 ├── TooMany               429  too much at once in this gateway
 ├── TooManyCommands       429  too many commands for one session or tool
@@ -140,6 +141,11 @@ class UnknownTool(Problem):
 class UnknownModel(Problem):
     status, code, title = 422, "unknown_model", "There is no model of this name"
     advice = "Choose one that GET /v1/models lists."
+
+
+class UnknownAgent(Problem):
+    status, code, title = 422, "unknown_agent", "There is no agent of this name"
+    advice = "Choose one that GET /v1/agents lists."
 
 
 class KeyReused(Problem):

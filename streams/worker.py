@@ -21,6 +21,7 @@ from ops.settings import Settings
 from schemas.chain import ChainBroken
 from schemas.registry import NotRegistered, Registry
 from schemas.types.session import OutputDelta
+from streams.agent import AGENT
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.processor import Processor
 from streams.services import Effects, Halt, Nothing, Rounds, Services
@@ -31,7 +32,7 @@ log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
-NOUNS = (SESSION, TOOL)
+NOUNS = (SESSION, TOOL, AGENT)
 
 
 class Worker:
@@ -52,7 +53,7 @@ class Worker:
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
-        effects: dict[str, Effects] = {SESSION.name: orchestrator, TOOL.name: Nothing()}
+        effects: dict[str, Effects] = {SESSION.name: orchestrator, TOOL.name: Nothing(), AGENT.name: Nothing()}
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:
             services[noun.commands] = Services(

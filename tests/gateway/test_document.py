@@ -9,10 +9,11 @@ from fastapi import APIRouter, FastAPI
 
 from gateway import document, problems
 from gateway.app import create_app
-from gateway.v1 import call_shapes, shapes, tool_shapes
+from gateway.v1 import agent_shapes, call_shapes, named_shapes, shapes, tool_shapes
 from gateway.versions import Deprecation, include
 from ops.settings import Settings
 
+SHAPES = (shapes, named_shapes, tool_shapes, agent_shapes, call_shapes)
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 
@@ -48,7 +49,7 @@ def test_every_answer_has_an_example(description: dict[str, Any]) -> None:
 def test_every_parameter_is_described_and_every_field_of_a_body_has_an_example(description: dict[str, Any]) -> None:
     parameters = [parameter for _, operation in operations(description) for parameter in operation.get("parameters", [])]
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
-    for name in ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python"):
+    for name in ("NewSession", "NewMessage", "Cancellation", "NewTool", "NewAgent", "Http", "Mcp", "Python"):
         for field, schema in description["components"]["schemas"][name]["properties"].items():
             assert schema.get("examples") and schema.get("description"), f"{name}.{field}"
 
@@ -59,7 +60,7 @@ def test_every_error_is_a_problem_document_and_every_write_can_meet_the_common_o
         for status, answer in errors.items():
             if not (name.endswith("health") and status == "503"):
                 assert list(answer["content"]) == [problems.MEDIA_TYPE], f"{name} {status}"
-        if name.startswith(("POST", "DELETE")):
+        if name.startswith(("POST", "PUT", "DELETE")):
             assert errors.keys() >= {"400", "413", "415", "422", "429", "500", "503"}, name
         if "{session_id}" in name or "{name}" in name:
             assert "404" in errors, name
@@ -81,7 +82,7 @@ def test_examples_are_what_their_schemas_say(description: dict[str, Any]) -> Non
         for answer in operation["responses"].values():
             if content := answer.get("content", {}).get("application/json"):
                 name = content["schema"]["$ref"].rpartition("/")[2]
-                model = getattr(shapes, name, None) or getattr(tool_shapes, name, None) or getattr(call_shapes, name)
+                model = next(getattr(module, name) for module in SHAPES if hasattr(module, name))
                 assert model.model_validate(content["example"]).model_dump(mode="json").keys() == content["example"].keys()
 
 
