@@ -32,6 +32,7 @@ from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
 from gateway.stream import Streams
 from gateway.tail import Tail
+from gateway.turn import Turns
 from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.writer import Writer
@@ -98,15 +99,17 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
+        writer = Writer(link, tail, records, reader, waits)
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")
         parts = Parts(
             settings=settings,
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
-            writer=Writer(link, tail, records, reader, waits),
+            writer=writer,
             reader=reader,
             streams=Streams(tail, reader, records),
+            turns=Turns(writer, tail, reader, waits),
             tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, settings.soma_origin),
             agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, settings.soma_origin),
             health=Health(link, tail, (tools, agents), records, queries),

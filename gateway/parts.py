@@ -11,6 +11,7 @@ from gateway.models import Models
 from gateway.named import Named
 from gateway.reader import Reader
 from gateway.stream import Streams
+from gateway.turn import Turns
 from gateway.writer import Writer
 from ops.settings import Settings
 from projections.agent import Agent
@@ -27,6 +28,7 @@ class Parts:
     writer: Writer
     reader: Reader
     streams: Streams
+    turns: Turns
     tools: Named[Tool]
     agents: Named[Agent]
     health: Health

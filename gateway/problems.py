@@ -21,6 +21,9 @@ Problem
 ├── KeyReused             422  the Idempotency-Key was used with another body
 ├── TooMany               429  too much at once in this gateway
 ├── TooManyCommands       429  too many commands for one session or tool
+├── NoReply               502  the turn ended without the model's answer
+├── Rewritten             502  a reply differs from what was streamed of it
+├── Unfinished            504  the turn takes longer than a caller is kept waiting
 ├── Internal              500  a defect here
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
@@ -163,6 +166,21 @@ class TooManyCommands(Problem):
     advice = "Wait; a conversation can go on in a new session."
 
 
+class NoReply(Problem):
+    status, code, title = 502, "no_reply", "The turn ended without an answer"
+    advice = "Read the session that `session_id` names for what happened; another request begins a new turn."
+
+
+class Rewritten(Problem):
+    status, code, title = 502, "rewritten", "The reply differs from what was streamed of it"
+    advice = "Read the session that `session_id` names: its record has the reply that counts."
+
+
+class Unfinished(Problem):
+    status, code, title = 504, "unfinished", "The turn is not over yet"
+    advice = "It goes on: follow the session that `session_id` names, or send the request again with the same Idempotency-Key."
+
+
 class Internal(Problem):
     status, code, title = 500, "internal", "A defect in the gateway"
     advice = "Retry with the same Idempotency-Key; if it stays, report it with the time of the request."
@@ -225,16 +243,21 @@ def of_validation(error: RequestValidationError) -> Problem:
     return Invalid(f"{len(errors)} of the fields cannot be used.", errors=errors[:50])
 
 
-async def answer(request: Request, error: Exception) -> Response:
-    """The framework's hook: whatever was raised, as its document. Nothing of a defect's inside is shown."""
+def of(error: Exception) -> Problem:
+    """The problem that whatever was raised is. Nothing of a defect's inside is shown."""
     match error:
         case Problem():
-            return error.response()
+            return error
         case queries.ReadModelDown():
-            return ReadModelDown(str(error)).response()
+            return ReadModelDown(str(error))
         case RequestValidationError():
-            return of_validation(error).response()
+            return of_validation(error)
         case HTTPException():
-            return of_http(error).response()
+            return of_http(error)
         case _:
-            return Internal("The request met a defect in the gateway. What it asked for may have been done.").response()
+            return Internal("The request met a defect in the gateway. What it asked for may have been done.")
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The framework's hook: whatever was raised, as its document."""
+    return of(error).response()

@@ -151,7 +151,7 @@ def events_void(
 
 def main() -> None:
     """The entry point."""
-    from gateway.cli import tools
+    from gateway.cli import agents, tools
     from ops import cli_replay
     from projections import cli as cli_read_model
 
@@ -162,6 +162,7 @@ def main() -> None:
     app.command()(cli_read_model.rebuild)
     app.command()(cli_read_model.migrate)
     app.add_typer(tools, name="tools")
+    app.add_typer(agents, name="agents")
     app()
 
 

@@ -2,12 +2,14 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import agent, call, health, model, session, tool
+from gateway.v1 import agent, call, chat, health, model, response, session, tool
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
 router.include_router(call.router)
 router.include_router(tool.router)
 router.include_router(agent.router)
+router.include_router(chat.router)
+router.include_router(response.router)
 router.include_router(model.router)
 router.include_router(health.router)

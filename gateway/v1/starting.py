@@ -1,7 +1,7 @@
 """From what a caller names (a model, an agent, tools) to the terms that a session begins with."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from msgspec.structs import asdict, replace
 
@@ -12,7 +12,6 @@ from projections.named import Known
 from schemas.types.agent import Definition
 from schemas.types.session import Limits, Price, Said, StartSession, Tool
 
-D = TypeVar("D")
 MESSAGE_TOKENS = 16
 """Upper bound of what a description costs in a prompt besides its text."""
 
@@ -83,8 +82,8 @@ def preset(gateway: Parts, tenant: str, wanted: str) -> Terms:
     known = gateway.agents.catalogue.find(tenant, name)
     if known is None or known.retired:
         raise UnknownAgent(f"There is no agent {name!r}." if known is None else f"The agent {name!r} is retired.")
-    version, definition = versioned(known, number)
-    if definition is None:
+    version = _version(known, number)
+    if (definition := known.at(version)) is None:
         raise UnknownAgent(f"The agent {name!r} is at version {known.version}: there is no version {number}.")
     return Terms(definition, f"{name}@{version}")
 
@@ -95,8 +94,8 @@ def granted(gateway: Parts, tenant: str, wanted: str) -> Tool:
     known = gateway.tools.catalogue.find(tenant, name)
     if known is None or known.retired:
         raise UnknownTool(f"There is no tool {name!r}." if known is None else f"The tool {name!r} is retired.")
-    version, definition = versioned(known, number)
-    if definition is None:
+    version = _version(known, number)
+    if (definition := known.at(version)) is None:
         raise UnknownTool(f"The tool {name!r} is at version {known.version}: there is no version {number}.")
     return Tool(
         name=name,
@@ -122,10 +121,9 @@ def narrowed(limits: Limits | None, wish: Limits | None) -> Limits | None:
     return Limits(**most | wished)
 
 
-def versioned(known: Known[Any, D], number: str) -> tuple[int, D | None]:
-    """The version that `name@number` means, and what it says; the newest where no number is given."""
-    version = int(number) if number.isdecimal() else 0 if number else known.version
-    return version, known.at(version)
+def _version(known: Known[Any, Any], number: str) -> int:
+    """The version that `name@number` means, if there is one: the newest where no number is given."""
+    return int(number) if number.isdecimal() else 0 if number else known.version
 
 
 def _approved(tool: Tool, definition: Definition) -> Tool:
