@@ -32,13 +32,13 @@ class Models:
             raise UnknownModel(f"There is no model {name!r}. There are: {', '.join(self._models)}.")
         return self._models[name]
 
-    async def listed(self) -> dict[str, Any]:
-        """OpenAI's list shape, with `status` and `detail` added."""
+    async def listed(self) -> list[dict[str, Any]]:
+        """Entries of OpenAI's list, with `status` and `detail` added."""
         async with self._looking:
             if time.monotonic() - self._looked > FRESH_SECONDS:
                 self._listed = await asyncio.gather(*(self._entry(model) for model in self._models.values()))
                 self._looked = time.monotonic()
-        return {"object": "list", "data": self._listed}
+        return self._listed
 
     async def _entry(self, model: Model) -> dict[str, Any]:
         owner = model.base_url.host if model.base_url else "somaagenthub"

@@ -48,10 +48,14 @@ class Failure(NamedTuple):
 
 
 class Turn(Struct, frozen=True):
-    """`command` began it; `happened` is the type of its last event. Tokens are summed over its model calls."""
+    """`command` began it, `position` is that of the last one so far; `happened` is the type of its last event.
+
+    Tokens are summed over its model calls.
+    """
 
     session_id: str
     command: Position
+    position: Position
     began_at: datetime
     happened: str = ""
     texts: tuple[str, ...] = ()
@@ -103,8 +107,8 @@ class Turns:
                     return
 
     async def read(self, home: Home, tenant: str, position: Position) -> Turn:
-        """The turn that the command there began, as far as the read model knows it. Raises NotFound, NotYet, ReadModelDown."""
-        await self._reader.wait(position, READ_SECONDS, lenient=False)
+        """The turn that the command there began, as far as this gateway knows it. Raises NotFound, NotYet, ReadModelDown."""
+        await self._current(home, position)
         turn = None
         async for stored in self._reader.events(home.id, tenant):
             if turn or (_began(stored.event) and _position(stored.event.meta.command) == position):
@@ -117,9 +121,7 @@ class Turns:
 
     async def conversation(self, home: Home, tenant: str, newest: Position) -> Conversation:
         """The session, whose newest turn must be the one that the command there began. Raises Declined, NotFound, NotYet, ReadModelDown."""
-        await self._reader.wait(newest, READ_SECONDS, lenient=False)
-        seen = self._tail.readings[home.partition].head.next_offset - 1
-        await self._reader.applied.event(home.partition, seen, READ_SECONDS)
+        await self._current(home, newest)
         view, started, last = View(), None, None
         async for stored in self._reader.events(home.id, tenant):
             view = evolve(view, stored.event, str(stored.place))
@@ -130,6 +132,12 @@ class Turns:
         if last != newest:
             raise Declined("The conversation went on after this response: go on from its newest one.")
         return Conversation(view.summary, started)
+
+    async def _current(self, home: Home, position: Position) -> None:
+        """Until the read model holds the command there, and all that this gateway may have shown of the session. Raises NotYet."""
+        await self._reader.wait(position, READ_SECONDS, lenient=False)
+        if reading := self._tail.readings.get(home.partition):
+            await self._reader.applied.event(home.partition, reading.head.next_offset - 1, READ_SECONDS)
 
     async def _records(self, write: Write, follower: Follower) -> AsyncIterator[Taken | Stored | OutputDelta]:
         """The command's records, and what follows them. Of a repetition: those of the first, from the read model where they are past."""
@@ -198,8 +206,9 @@ class Showing:
 def after(turn: Turn | None, event: SessionEvent) -> Turn:
     """The turn after an event of its session; before its first one it is None."""
     meta, body = event.meta, event.body
-    turn = turn or Turn(meta.aggregate_id, _position(meta.command), meta.time)
-    turn = replace(turn, happened=type(body).__name__, over=isinstance(body, SETTLED) and meta.index == meta.count - 1)
+    position = _position(meta.command)
+    turn = turn or Turn(meta.aggregate_id, position, position, meta.time)
+    turn = replace(turn, position=position, happened=type(body).__name__, over=isinstance(body, SETTLED) and meta.index == meta.count - 1)
     match body:
         case ReplyRecorded(content=Sealed()):
             return replace(turn, failure=Failure("sealed", "The reply is sealed with a key that is not to be had here."))

@@ -28,9 +28,8 @@ from gateway.problems import (
 from gateway.turn import Turn
 from gateway.v1 import openai
 from gateway.v1.asking import Asking
-from gateway.v1.openai import FINISHED, SESSION_HEADER, Door
+from gateway.v1.openai import FINISHED, Door
 from gateway.v1.openai_shapes import Completion, NewCompletion
-from gateway.v1.responses import json
 from gateway.v1.starting import Opening, addressed, started
 
 router = APIRouter(tags=["openai"], route_class=Door)
@@ -77,7 +76,8 @@ async def complete(body: NewCompletion, asked: Asking, gateway: Gateway) -> Resp
     home = await gateway.identity.session(tenant, key)
     run = gateway.turns.run(openai.write(asked, home, key, ROUTE, command, body))
     if not body.stream:
-        return json(_whole(await openai.ended(run), body.model), headers={SESSION_HEADER: home.id})
+        turn = await openai.ended(run)
+        return openai.whole(_whole(turn, body.model), turn)
     first = await anext(run)  # what prevents a turn is raised before the answer begins
     assert isinstance(first, Turn), "a turn begins with a record"
     return openai.streamed(home.id, _chunks(first, run, body))

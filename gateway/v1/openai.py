@@ -33,14 +33,17 @@ from gateway.stream import HEARTBEAT_SECONDS, SEND_SECONDS
 from gateway.turn import Turn
 from gateway.v1.asking import Asked, digest_of
 from gateway.v1.openai_shapes import Message, OpenAIError
-from gateway.v1.responses import Responses, verbatim
+from gateway.v1.responses import Responses, json, verbatim
 from gateway.v1.shapes import INPUT_BYTES
 from gateway.writer import Write
 from projections.queries import ReadModelDown
 from schemas.types.session import PostMessage, Said, StartSession
 
 SESSION_HEADER = "Soma-Session"
-HEADERS = {SESSION_HEADER: {"description": "The session that the turn is of.", "schema": {"type": "string"}}}
+HEADERS = {
+    SESSION_HEADER: {"description": "The session that the turn is of.", "schema": {"type": "string"}},
+    "Soma-Position": {"description": "The turn's last command, to read the session with; not of a stream.", "schema": {"type": "string"}},
+}
 FINISHED = {"length": "length", "content_filter": "content_filter"}
 """Reasons to finish that OpenAI's clients know besides `stop`."""
 HOPELESS = (Conflict, NoReply, Rewritten, Unfinished)
@@ -175,6 +178,10 @@ def no_reply(turn: Turn) -> NoReply:
 
 def streamed(session_id: str, events: AsyncIterator[ServerSentEvent]) -> Response:
     return EventSourceResponse(events, ping=HEARTBEAT_SECONDS, send_timeout=SEND_SECONDS, sep="\n", headers={SESSION_HEADER: session_id})
+
+
+def whole(document: dict[str, Any], turn: Turn) -> Response:
+    return json(document, headers={SESSION_HEADER: turn.session_id, "Soma-Position": str(turn.position)})
 
 
 def happened(turn: Turn) -> ServerSentEvent:

@@ -29,10 +29,10 @@ from gateway.turn import Conversation, Turn
 from gateway.v1 import openai
 from gateway.v1.asking import Asked, Asking
 from gateway.v1.chat import COMMON
-from gateway.v1.openai import SESSION_HEADER, Door
+from gateway.v1.openai import Door
 from gateway.v1.openai_shapes import NewResponse
 from gateway.v1.openai_shapes import Response as Shape
-from gateway.v1.responses import json, verbatim
+from gateway.v1.responses import verbatim
 from gateway.v1.starting import Opening, addressed, started
 from gateway.writer import Write
 from schemas.types.session import PostMessage
@@ -97,13 +97,15 @@ class Asker(NamedTuple):
 async def respond(body: NewResponse, asked: Asking, gateway: Gateway) -> Response:
     """OpenAI's responses, for its SDKs. `model` names a model or an agent.
 
-    A conversation is kept by the platform: with `previous_response_id` it goes on, and the client sends only what is new. docs/openai.md has the parameters that are ignored or refused.
+    A conversation is kept by the platform: with `previous_response_id` it goes on, and the client sends only what is new.
+    docs/openai.md has the parameters that are ignored or refused.
     """
     write = await (_next(gateway, asked, body) if body.previous_response_id else _first(gateway, asked, body))
     asker = Asker(body.model, body.instructions, body.metadata, body.previous_response_id)
     run = gateway.turns.run(write)
     if not body.stream:
-        return json(document(await openai.ended(run), asker), headers={SESSION_HEADER: write.home.id})
+        turn = await openai.ended(run)
+        return openai.whole(document(turn, asker), turn)
     first = await anext(run)  # what prevents a turn is raised before the answer begins
     assert isinstance(first, Turn), "a turn begins with a record"
     return openai.streamed(write.home.id, _events(first, run, asker))
@@ -124,7 +126,7 @@ async def read(
     summary = await gateway.reader.queries.session(home.id, caller.tenant)
     assert summary, "a turn that was read is of a session that is known"
     asker = Asker(summary.agent or summary.model, None, summary.metadata)
-    return json(document(turn, asker), headers={SESSION_HEADER: home.id})
+    return openai.whole(document(turn, asker), turn)
 
 
 async def _first(gateway: Parts, asked: Asked, body: NewResponse) -> Write:
