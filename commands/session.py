@@ -133,13 +133,15 @@ SAID = MessagePosted | ReplyRecorded | ToolCallRequested | ToolCallApproved | To
 
 def is_message(body: Body | Refused | CommandsLost | RecordVoided) -> bool:
     """Whether the event holds something of the conversation, so that its place is kept (rule 8)."""
-    told = isinstance(body, SessionStarted) and (body.instructions is not None or body.origin is not None)
+    told = isinstance(body, SessionStarted) and (body.instructions is not None or body.origin is not None or body.history != ())
     return told or isinstance(body, SAID)
 
 
 def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
     if not isinstance(state, Absent):
         return Refusal("exists", "A session with this id was started before.")
+    if len(body.history) > MAX_MESSAGES - 2:  # room for a message and its reply
+        return Refusal("full", f"A session holds at most {MAX_MESSAGES} messages: tell it less of what was said before.")
     started = SessionStarted(
         model=body.model,
         metadata=body.metadata,
@@ -153,6 +155,7 @@ def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
         agent=body.agent,
         origin=body.origin,
         direct=body.call is not None,
+        history=body.history,
     )
     draft = Draft(state, meta).add(started)
     if body.call:

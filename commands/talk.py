@@ -96,8 +96,9 @@ def opened(body: SessionStarted, now: datetime) -> Talk:
     )
     told = tokens(body.instructions) if body.instructions else 0
     forked = body.origin.tokens if body.origin else 0
-    messages = len(body.origin.places) if body.origin else 0
-    return Talk(terms, messages, told + forked + sum(tool.tokens for tool in body.tools))
+    said = sum(tokens(each.content) for each in body.history)
+    messages = (len(body.origin.places) if body.origin else 0) + len(body.history)
+    return Talk(terms, messages, told + forked + said + sum(tool.tokens for tool in body.tools))
 
 
 def tokens(text: str | Sealed) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import uvicorn
@@ -35,6 +36,7 @@ from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
 from gateway.stream import Streams
 from gateway.tail import Tail
+from gateway.turn import Turns
 from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.watch import Watch
@@ -45,18 +47,19 @@ from ops.settings import Settings
 from ops.witness import Witness
 from projections import database
 from projections.access import ACCESS, Access
+from projections.agent import AGENTS, Agents
 from projections.applied import Applied
 from projections.nouns import NOUNS
 from projections.queries import Queries, ReadModelDown
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
 from schemas.types.access import AccessCommand
+from schemas.types.agent import AgentCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
-TOOL_COMMANDS = "soma.tool.commands"
-ACCESS_COMMANDS = "soma.access.commands"
+TOOL_COMMANDS, AGENT_COMMANDS, ACCESS_COMMANDS = "soma.tool.commands", "soma.agent.commands", "soma.access.commands"
 FAREWELL_SECONDS = 2.0
 """How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
@@ -106,7 +109,9 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
-        known = Tools(TOOLS, records.registry, arguments, "gateway")
+        writer = Writer(link, tail, records, reader, waits)
+        tools = Tools(TOOLS, records.registry, arguments, "gateway")
+        agents = Agents(AGENTS, records.registry, arguments, "gateway")
         issued = Access(ACCESS, records.registry, arguments, "gateway")
         access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, settings.soma_origin)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
@@ -117,14 +122,16 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
-            writer=Writer(link, tail, records, reader, waits),
+            writer=writer,
             reader=reader,
             streams=Streams(tail, reader, records, watch),
-            tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
+            turns=Turns(writer, tail, reader, waits),
+            tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, settings.soma_origin),
+            agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, settings.soma_origin),
             access=access,
             keys=keys,
             watch=watch,
-            health=Health(link, tail, [known, issued], records, queries, sign_in),
+            health=Health(link, tail, (tools, agents, issued), records, queries, sign_in),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -136,8 +143,9 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        await asyncio.gather(parts.tools.load(records.registry), parts.access.load(records.registry))
-        following = (parts.tools.catalogue.run(), parts.access.catalogue.run(), parts.keys.witness.run(), parts.watch.run())
+        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
+        await asyncio.gather(*(noun.load(records.registry) for noun in named))
+        following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run())
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:

@@ -1,4 +1,7 @@
-"""`soma tools`, `soma keys` and `soma token`: what a gateway serves, for people and for pipes. Imports wait until a command runs."""
+"""`soma tools`, `soma agents`, `soma keys` and `soma token`: what a gateway serves, for people and for pipes.
+
+Imports wait until a command runs.
+"""
 
 import json
 import sys
@@ -10,69 +13,117 @@ import typer
 from ops import settings as environment
 
 tools = typer.Typer(no_args_is_help=True, help="The tools that models may call, through a gateway (SOMA_URL).")
+agents = typer.Typer(no_args_is_help=True, help="The agents that sessions begin with, through a gateway (SOMA_URL).")
 keys = typer.Typer(no_args_is_help=True, help="API keys, by which programs sign in, through a gateway (SOMA_URL, SOMA_TOKEN).")
-Name = Annotated[str, typer.Argument(help="The tool's name.")]
+Name = Annotated[str, typer.Argument(help="Its name.")]
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `soma keys list` shows it.")]
 Scopes = Annotated[list[str] | None, typer.Option("--scope", help="What its bearer may do; may be given several times.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the gateway's answer.")]
+RetiredToo = Annotated[bool, typer.Option("--retired", help="Also those that are retired.")]
+Version = Annotated[int | None, typer.Option(min=1, help="An earlier version of its definition.")]
+Reason = Annotated[str | None, typer.Option(help="Why; it stands in the record for ever.")]
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="JSON or YAML, as the gateway takes it.")]
 SECONDS = 40.0
 PAGE = 500
 
 
 @tools.command("list")
-def list_(
-    retired: Annotated[bool, typer.Option("--retired", help="Also those that are retired.")] = False,
-    as_json: Json = False,
-) -> None:
+def list_tools(retired: RetiredToo = False, as_json: Json = False) -> None:
     """List tools, and whether they work."""
-    found = _all("tools", retired=str(retired).lower())
-    if as_json:
-        _print({"tools": found})
-        return
-    for tool in found:
-        breaker = tool["breaker"]["status"]
-        typer.echo(f"{tool['name']:24} v{tool['version']:<4} {tool['status']:8} breaker {breaker:10} {_line(tool['description'])}")
+    for tool in _listed("tools", as_json, retired=str(retired).lower()):
+        typer.echo(f"{_standing(tool)} breaker {tool['breaker']['status']:10} {_line(tool['description'])}")
 
 
-@tools.command()
-def show(
-    name: Name,
-    version: Annotated[int | None, typer.Option(min=1, help="An earlier version of its definition.")] = None,
-    as_json: Json = False,
-) -> None:
+@tools.command("show")
+def show_tool(name: Name, version: Version = None, as_json: Json = False) -> None:
     """Show a tool: its definition, and how it stands."""
-    _show(_ask("GET", f"/v1/tools/{_path(name)}", params={"version": str(version)} if version else {}), as_json)
+    _show_named("tools", name, version, as_json)
 
 
 @tools.command()
-def register(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="JSON or YAML, as POST /v1/tools takes it.")],
-    as_json: Json = False,
-) -> None:
+def register(file: File, as_json: Json = False) -> None:
     """Register a tool, or a new version of it."""
+    _report(_ask("POST", "/v1/tools", json=_definition(file)), as_json)
+
+
+@tools.command("retire")
+def retire_tool(name: Name, reason: Reason = None, as_json: Json = False) -> None:
+    """No new session may use it from now on."""
+    _retire("tools", name, reason, as_json)
+
+
+@tools.command("restore")
+def restore_tool(name: Name, as_json: Json = False) -> None:
+    """Offer a retired tool again."""
+    _report(_ask("POST", f"/v1/tools/{_path(name)}/restore"), as_json)
+
+
+@agents.command("list")
+def list_agents(retired: RetiredToo = False, as_json: Json = False) -> None:
+    """List agents, and the models that they think with."""
+    for agent in _listed("agents", as_json, retired=str(retired).lower()):
+        typer.echo(f"{_standing(agent)} {_line(agent['model']):16} {_line(agent['description'])}")
+
+
+@agents.command("show")
+def show_agent(name: Name, version: Version = None, as_json: Json = False) -> None:
+    """Show an agent: its terms, and how it stands."""
+    _show_named("agents", name, version, as_json)
+
+
+@agents.command()
+def put(name: Name, file: File, as_json: Json = False) -> None:
+    """Publish an agent, or a new version of it."""
+    _report(_ask("PUT", f"/v1/agents/{_path(name)}", json=_definition(file)), as_json)
+
+
+@agents.command("retire")
+def retire_agent(name: Name, reason: Reason = None, as_json: Json = False) -> None:
+    """No new session may begin with it from now on."""
+    _retire("agents", name, reason, as_json)
+
+
+@agents.command("restore")
+def restore_agent(name: Name, as_json: Json = False) -> None:
+    """Offer a retired agent again."""
+    _report(_ask("POST", f"/v1/agents/{_path(name)}/restore"), as_json)
+
+
+def _listed(plural: str, as_json: bool, **query: str) -> list[dict[str, Any]]:
+    """All pages. As JSON they are printed here, and nothing is left to do."""
+    found, cursor = list[dict[str, Any]](), dict[str, str]()
+    while True:
+        page = _ask("GET", f"/v1/{plural}", params={"limit": str(PAGE), **query, **cursor})
+        found += page[plural]
+        if not page["next_cursor"]:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    if as_json:
+        _print({plural: found})
+        return []
+    return found
+
+
+def _show_named(plural: str, name: str, version: int | None, as_json: bool) -> None:
+    _show(_ask("GET", f"/v1/{plural}/{_path(name)}", params={"version": str(version)} if version else {}), as_json)
+
+
+def _retire(plural: str, name: str, reason: str | None, as_json: bool) -> None:
+    _report(_ask("DELETE", f"/v1/{plural}/{_path(name)}", params={"reason": reason} if reason else {}), as_json)
+
+
+def _definition(file: Path) -> Any:
+    """What the file says; standard input where it is `-`."""
     import yaml
 
     try:
-        definition = yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
+        return yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} is neither JSON nor YAML: {error}", param_hint="FILE") from None
-    _report(_ask("POST", "/v1/tools", json=definition), as_json)
 
 
-@tools.command()
-def retire(
-    name: Name,
-    reason: Annotated[str | None, typer.Option(help="Why; it stands in the record for ever.")] = None,
-    as_json: Json = False,
-) -> None:
-    """No new session may use it from now on."""
-    _report(_ask("DELETE", f"/v1/tools/{_path(name)}", params={"reason": reason} if reason else {}), as_json)
-
-
-@tools.command()
-def restore(name: Name, as_json: Json = False) -> None:
-    """Offer a retired tool again."""
-    _report(_ask("POST", f"/v1/tools/{_path(name)}/restore"), as_json)
+def _standing(known: dict[str, Any]) -> str:
+    return f"{known['name']:24} v{known['version']:<4} {known['status']:8}"
 
 
 @keys.command("list")
@@ -81,11 +132,7 @@ def list_keys(
     as_json: Json = False,
 ) -> None:
     """List keys, and when each was used last."""
-    found = _all("keys", inactive=str(inactive).lower())
-    if as_json:
-        _print({"keys": found})
-        return
-    for key in found:
+    for key in _listed("keys", as_json, inactive=str(inactive).lower()):
         typer.echo(f"{key['id']}  {key['status']:8} used {key['used_at'] or 'never':28} {_line(key['name'])}")
 
 
@@ -190,17 +237,6 @@ def _ask(method: str, path: str, **arguments: Any) -> dict[str, Any]:
         typer.echo(f"  {wrong['field']}: {wrong['problem']}", err=True)
     typer.echo(answer.get("advice", ""), err=True)
     raise typer.Exit(1)
-
-
-def _all(noun: str, **query: str) -> list[dict[str, Any]]:
-    """All that a list has, page by page."""
-    found, cursor = list[dict[str, Any]](), dict[str, str]()
-    while True:
-        page = _ask("GET", f"/v1/{noun}", params={"limit": str(PAGE), **query, **cursor})
-        found += page[noun]
-        if not page["next_cursor"]:
-            return found
-        cursor = {"cursor": page["next_cursor"]}
 
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:

@@ -32,9 +32,9 @@ class Health:
     """`failure` says why this process is about to end, if it is."""
 
     def __init__(
-        self, link: Link, tail: Tail, known: Sequence[Catalogue[Any]], records: Records, queries: Queries, sign_in: SignIn
+        self, link: Link, tail: Tail, named: Sequence[Catalogue[Any]], records: Records, queries: Queries, sign_in: SignIn
     ) -> None:
-        self._link, self._tail, self._known, self._records, self._queries = link, tail, known, records, queries
+        self._link, self._tail, self._named, self._records, self._queries = link, tail, named, records, queries
         self._sign_in = sign_in
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
@@ -65,7 +65,7 @@ class Health:
             return Part("down", f"stopping, to be started again: {self.failure}")
         if not self._records.loaded:
             return Part("down", "waiting for the schema registry")
-        if not (self._tail.caught_up and all(each.ready for each in self._known)):
+        if not (self._tail.caught_up and all(catalogue.ready for catalogue in self._named)):
             return Part("down", "reading what happened before it was started")
         return Part("ok", f"reads {len(self._tail.readings)} partitions")
 

@@ -97,7 +97,7 @@ class Measured:
         try:
             await self._app(scope, receive, watched)
         finally:
-            method = scope["method"] if scope["method"] in ("GET", "POST", "DELETE", "HEAD", "OPTIONS") else "other"
+            method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
             metrics.requests.labels(method, _template(scope), str(status)).observe(time.perf_counter() - started)
         return None
 

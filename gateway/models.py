@@ -22,19 +22,23 @@ class Models:
         self._looked, self._listed = float("-inf"), list[dict[str, Any]]()
         self._looking = asyncio.Lock()
 
+    def has(self, name: str) -> bool:
+        """Whether there is a model of this name."""
+        return name in self._models
+
     def find(self, name: str) -> Model:
         """Raises UnknownModel."""
-        if name not in self._models:
+        if not self.has(name):
             raise UnknownModel(f"There is no model {name!r}. There are: {', '.join(self._models)}.")
         return self._models[name]
 
-    async def listed(self) -> dict[str, Any]:
-        """OpenAI's list shape, with `status` and `detail` added."""
+    async def listed(self) -> list[dict[str, Any]]:
+        """Entries of OpenAI's list, with `status` and `detail` added."""
         async with self._looking:
             if time.monotonic() - self._looked > FRESH_SECONDS:
                 self._listed = await asyncio.gather(*(self._entry(model) for model in self._models.values()))
                 self._looked = time.monotonic()
-        return {"object": "list", "data": self._listed}
+        return self._listed
 
     async def _entry(self, model: Model) -> dict[str, Any]:
         owner = model.base_url.host if model.base_url else "somaagenthub"

@@ -56,6 +56,8 @@ ABOUT: dict[str, Any] = {
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
         {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
+        {"name": "agents", "description": "Terms under a name, that sessions begin with."},
+        {"name": "openai", "description": "For clients of OpenAI's API: the same sessions behind its routes."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},
         {"name": "problems", "description": "What can go wrong."},
@@ -73,6 +75,9 @@ def complete(app: FastAPI) -> None:
         document["components"]["securitySchemes"] = SIGN_IN
         _gate(document["paths"])
         _unpack(document["paths"])
+        for path in document["paths"].values():
+            for operation in path.values():
+                _without_default(operation["responses"])
         for body in _bodies(document):
             body["example"] = _example(document, body["schema"])
         return document
@@ -85,6 +90,12 @@ def _gate(paths: dict[str, Any]) -> None:
     for path, item in paths.items():
         for method, operation in item.items():
             operation["security"] = [] if is_public(method.upper(), path.replace("{code}", "busy")) else [{"bearer": []}]
+
+
+def _without_default(responses: dict[str, Any]) -> None:
+    """FastAPI adds an answer 422 of its own to what takes parameters: nothing here ever gives that one."""
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
 
 
 def _bodies(document: dict[str, Any]) -> list[dict[str, Any]]:

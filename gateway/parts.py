@@ -14,10 +14,12 @@ from gateway.named import Named
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.stream import Streams
+from gateway.turn import Turns
 from gateway.watch import Watch
 from gateway.writer import Writer
 from ops.settings import Settings
 from projections.access import Key
+from projections.agent import Agent
 from projections.tool import Tool
 
 
@@ -33,7 +35,9 @@ class Parts:
     writer: Writer
     reader: Reader
     streams: Streams
+    turns: Turns
     tools: Named[Tool]
+    agents: Named[Agent]
     access: Named[Key]
     keys: Keys
     watch: Watch

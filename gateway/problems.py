@@ -20,10 +20,14 @@ Problem
 ├── Invalid               422  well-formed, but not what the route takes; `errors` lists the fields
 ├── UnknownModel          422
 ├── UnknownTool           422
+├── UnknownAgent          422
 ├── KeyReused             422  the Idempotency-Key was used with another body
 ├── TooMany               429  too much at once in this gateway
 ├── RateLimited           429  too many requests of a caller or a tenant within a minute
 ├── TooManyCommands       429  too many commands for one session or tool
+├── NoReply               502  the turn ended without the model's answer
+├── Rewritten             502  a reply differs from what was streamed of it
+├── Unfinished            504  the turn takes longer than a caller is kept waiting
 ├── Internal              500  a defect here
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
@@ -169,6 +173,11 @@ class UnknownModel(Problem):
     advice = "Choose one that GET /v1/models lists."
 
 
+class UnknownAgent(Problem):
+    status, code, title = 422, "unknown_agent", "There is no agent of this name"
+    advice = "Choose one that GET /v1/agents lists."
+
+
 class KeyReused(Problem):
     status, code, title = 422, "key_reused", "The Idempotency-Key was used with another body"
     advice = "Use a new key for a new request; repeat a request with its key and its body unchanged."
@@ -187,6 +196,21 @@ class RateLimited(Problem):
 class TooManyCommands(Problem):
     status, code, title = 429, "too_many_commands", "It took too many commands within 24 hours"
     advice = "Wait; a conversation can go on in a new session."
+
+
+class NoReply(Problem):
+    status, code, title = 502, "no_reply", "The turn ended without an answer"
+    advice = "Read the session that `session_id` names for what happened; another request begins a new turn."
+
+
+class Rewritten(Problem):
+    status, code, title = 502, "rewritten", "The reply differs from what was streamed of it"
+    advice = "Read the session that `session_id` names: its record has the reply that counts."
+
+
+class Unfinished(Problem):
+    status, code, title = 504, "unfinished", "The turn is not over yet"
+    advice = "It goes on: follow the session that `session_id` names, or send the request again with the same Idempotency-Key."
 
 
 class Internal(Problem):
@@ -263,16 +287,21 @@ def of_validation(error: RequestValidationError) -> Problem:
     return Invalid(f"{len(errors)} of the fields cannot be used.", errors=errors[:50])
 
 
-async def answer(request: Request, error: Exception) -> Response:
-    """The framework's hook: whatever was raised, as its document. Nothing of a defect's inside is shown."""
+def of(error: Exception) -> Problem:
+    """The problem that whatever was raised is. Nothing of a defect's inside is shown."""
     match error:
         case Problem():
-            return error.response()
+            return error
         case queries.ReadModelDown():
-            return ReadModelDown(str(error)).response()
+            return ReadModelDown(str(error))
         case RequestValidationError():
-            return of_validation(error).response()
+            return of_validation(error)
         case HTTPException():
-            return of_http(error).response()
+            return of_http(error)
         case _:
-            return Internal("The request met a defect in the gateway. What it asked for may have been done.").response()
+            return Internal("The request met a defect in the gateway. What it asked for may have been done.")
+
+
+async def answer(request: Request, error: Exception) -> Response:
+    """The framework's hook: whatever was raised, as its document."""
+    return of(error).response()

@@ -76,13 +76,14 @@ class Writer:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
         started = time.perf_counter()
         with self._waits.admitted(), self._tail.follow(*write.home) as follower:
-            position = await self._send(write)
+            position = await self.send(write)
             outcome = await self._outcome(write, position, follower) if write.wait else Accepted(position)
         if isinstance(outcome, Done) and isinstance(write.body, StartSession | PostMessage) and write.body.input is not None:
             metrics.turn_seconds.observe(time.perf_counter() - started)
         return outcome
 
-    async def _send(self, write: Write) -> Position:
+    async def send(self, write: Write) -> Position:
+        """Where Kafka has stored the command. Raises NothingSent, OutcomeUnknown."""
         meta = CommandMeta(
             id=command_id(write.tenant, write.route, write.key),
             aggregate_id=write.home.id,
@@ -113,7 +114,7 @@ class Writer:
             return Accepted(position)
 
     async def _answer(self, write: Write, position: Position, follower: Follower) -> Done:
-        mine = await _outcome_of(write, follower)
+        mine = await outcome_of(write, follower)
         last, body = mine[-1], mine[-1].event.body
         if isinstance(body, Refused):
             if body.code == "duplicate" and body.first:
@@ -127,7 +128,7 @@ class Writer:
 
     async def _replay(self, write: Write, first: common.Position, refusal: Taken, follower: Follower) -> Done:
         """The answer that the first command got, from its records. Raises the problem that it was, and ReadModelDown."""
-        await self._applied(refusal.place)
+        await self.applied(refusal.place)
         stored = [each async for each in self._reader.events(write.home.id, write.tenant)]
         mine = [each for each in stored if each.event.meta.command == first]
         last = mine[-1]
@@ -141,7 +142,7 @@ class Writer:
 
     async def _view(self, write: Write, place: Place) -> View:
         """The session after the record at `place`, from the read model. Raises ReadModelDown."""
-        await self._applied(place)
+        await self.applied(place)
         return await self._reader.view_until(write.home.id, write.tenant, place.offset)
 
     async def _state(self, write: Write, refusal: Taken) -> Summary | None:
@@ -149,17 +150,18 @@ class Writer:
         if refusal.view:
             return refusal.view.summary
         try:
-            await self._applied(refusal.place)
+            await self.applied(refusal.place)
             return await self._reader.queries.session(write.home.id, write.tenant)
         except ReadModelDown:
             return None
 
-    async def _applied(self, place: Place) -> None:
+    async def applied(self, place: Place) -> None:
+        """Returns once the read model holds the record there. Raises ReadModelDown."""
         if not await self._reader.applied.event(EVENTS, place.partition, place.offset, READ_SECONDS):
             raise ReadModelDown("The read model is behind.")
 
 
-async def _outcome_of(write: Write, follower: Follower) -> list[Taken]:
+async def outcome_of(write: Write, follower: Follower) -> list[Taken]:
     """The records of the command, or of the one that was sent before it with the same key and the same body."""
     id, mine = command_id(write.tenant, write.route, write.key), list[Taken]()
     while not mine or len(mine) < mine[0].event.meta.count:

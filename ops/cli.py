@@ -151,7 +151,7 @@ def events_void(
 
 def main() -> None:
     """The entry point."""
-    from gateway.cli import keys, token, tools
+    from gateway.cli import agents, keys, token, tools
     from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model
 
@@ -164,6 +164,7 @@ def main() -> None:
     app.command()(cli_read_model.migrate)
     app.command()(token)
     app.add_typer(tools, name="tools")
+    app.add_typer(agents, name="agents")
     app.add_typer(keys, name="keys")
     app()
 

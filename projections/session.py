@@ -123,6 +123,8 @@ def evolve(view: View, event: SessionEvent, place: str) -> View:
     """The view after a valid record of this session that lies at `place`. Raises ChainBroken as `summarize` does."""
     summary, body = summarize(view.summary, event), event.body
     match body:
+        case SessionStarted():
+            return View(summary, tuple(Message(said.role, said.content, event.meta.time, place) for said in body.history))
         case MessagePosted():
             return View(summary, (*view.messages, Message("user", body.content, event.meta.time, place)))
         case ReplyRecorded():
@@ -218,6 +220,7 @@ def _started(event: SessionEvent) -> Summary:
         metadata=event.body.metadata,
         created_at=event.meta.time,
         updated_at=event.meta.time,
+        messages=len(event.body.history),
         agent=event.body.agent,
         origin=event.body.origin,
     )

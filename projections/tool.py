@@ -5,15 +5,16 @@ from typing import Any, assert_never
 
 import msgspec
 
-from commands.catalogue import Tool, know
+from commands.catalogue import Tool, know_tool
 from commands.tool import Breaker, Closed, HalfOpen, Open, Probing
 from ops.follow import Catalogue, Subject
+from projections.named import standing
 from projections.session import rfc3339
 from schemas.types.tool import Definition, ToolEvent
 
 __all__ = ["TOOLS", "Tool", "Tools", "breaker", "document", "overview"]
 
-TOOLS: Subject[Tool] = Subject("tool", "soma.tool.events", ToolEvent, know)
+TOOLS: Subject[Tool] = Subject("tool", "soma.tool.events", ToolEvent, know_tool)
 Tools = Catalogue[Tool]
 
 
@@ -25,16 +26,7 @@ def document(tool: Tool, version: int | None = None) -> dict[str, Any]:
 
 def overview(tool: Tool) -> dict[str, Any]:
     """An entry of a list, ready for JSON: what the newest version is for, and whether it works."""
-    return {
-        "name": tool.definition.name,
-        "version": tool.version,
-        "status": "retired" if tool.retired else "offered",
-        "description": tool.definition.description,
-        "breaker": breaker(tool.breaker),
-        "position": f"{tool.position.partition}:{tool.position.offset}",
-        "created_at": rfc3339(tool.created_at),
-        "updated_at": rfc3339(tool.updated_at),
-    }
+    return {**standing(tool), "breaker": breaker(tool.breaker)}
 
 
 def breaker(breaker: Breaker) -> dict[str, Any]:

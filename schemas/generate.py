@@ -55,11 +55,16 @@ def _module(namespace: str, members: dict[str, Schema]) -> str:
     body = [f"{s['name']} = bytes  # {s['size']} bytes: {s['doc']}" for s in fixed]
     body += [_struct(schema) for schema in records]
     text = "\n\n".join(body)
-    foreign = sorted({name.rpartition(".")[2] for s in records for name in _references(s) if name not in members})
+    foreign = sorted({name for s in records for name in _references(s) if name not in members})
     imports = ["from datetime import datetime\n"] if "datetime" in text else []
     imports += ["from msgspec import Struct\n"]
-    imports += [f"from schemas.types.common import {', '.join(foreign)}\n"] if foreign else []
+    ours = [_import(space, names) for space, names in groupby(foreign, key=lambda name: name.rpartition(".")[0])]
+    imports += ["".join(ours)] if ours else []
     return "\n".join([HEADER.format(noun=namespace.rpartition(".")[2]), *imports]) + "\n\n" + text + "\n"
+
+
+def _import(namespace: str, names: Iterator[str]) -> str:
+    return f"from schemas.types.{namespace.rpartition('.')[2]} import {', '.join(name.rpartition('.')[2] for name in names)}\n"
 
 
 def _ordered(members: dict[str, Schema]) -> Iterator[tuple[str, Schema]]:

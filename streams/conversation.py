@@ -1,7 +1,7 @@
 """What a model is told: the session's records, folded into messages. And what a model asks for, checked before it is recorded."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -23,6 +23,8 @@ from streams.models import Message, Rejected, Wanted
 
 ARGUMENT_BYTES = 64 << 10
 """Arguments of one call; all those of a reply may take four times as many."""
+ROLES: dict[str, Literal["system", "user", "assistant"]] = {"system": "system", "user": "user", "assistant": "assistant"}
+"""Of what was said before a session."""
 KEPT_CHARACTERS = 1_000
 """What is recorded of arguments that are too large, or no JSON."""
 
@@ -34,6 +36,7 @@ def messages(bodies: Iterable[Any]) -> list[Message]:
         match body:
             case SessionStarted():
                 told += [Message("system", _open(body.instructions))] if body.instructions else []
+                told += [Message(ROLES.get(said.role, "user"), _open(said.content)) for said in body.history]
             case MessagePosted():
                 told.append(Message("user", _open(body.content)))
             case ReplyRecorded():

@@ -41,3 +41,12 @@ class Noun:
     def fingerprint(self) -> str:
         """Changes with the code that folds."""
         return digest("".join(map(inspect.getsource, self.sources)).encode()).hex()
+
+
+def waits_for_nothing(_: Any) -> None:
+    """`outstanding` of a noun whose states wait for nobody."""
+
+
+def keeps_nothing(_: Any) -> bool:
+    """`keeps_place` of a noun whose records nobody reads by their places."""
+    return False

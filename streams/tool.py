@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from commands import catalogue, tool
 from commands.catalogue import Tool
@@ -11,16 +10,7 @@ from schemas.types import common
 from schemas.types import tool as types
 from schemas.types.tool import Definition
 from streams import aggregate
-from streams.noun import Noun
-
-
-def _nothing(_: Any) -> None:
-    """A definition waits for nobody: who calls the tool reports how that went."""
-
-
-def _no_place(_: Any) -> bool:
-    return False
-
+from streams.noun import Noun, keeps_nothing, waits_for_nothing
 
 TOOL = Noun(
     name="tool",
@@ -33,10 +23,10 @@ TOOL = Noun(
     state=tool.State,
     decide=tool.decide,
     evolve=tool.evolve,
-    outstanding=_nothing,
+    outstanding=waits_for_nothing,
     due=tool.due,
     when_due=tool.when_due,
-    keeps_place=_no_place,
+    keeps_place=keeps_nothing,
     results=(types.ReportFailure, types.ReportSuccess, types.ProbeTool, types.HalfOpenBreaker),
     sources=(tool, aggregate, types, common),
     reported=True,
@@ -55,6 +45,6 @@ async def given(tools: "Tools", tenant: str, wanted: Sequence[tuple[str, int]]) 
     return found
 
 
-TOOLS: Subject[Tool] = Subject("tool", TOOL.events, TOOL.event, catalogue.know)
+TOOLS: Subject[Tool] = Subject("tool", TOOL.events, TOOL.event, catalogue.know_tool)
 Tools = Catalogue[Tool]
 """`find(tenant, name)` gives a Tool, whose versions are all there."""

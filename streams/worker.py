@@ -22,6 +22,7 @@ from schemas.chain import ChainBroken
 from schemas.registry import NotRegistered, Registry
 from schemas.types.session import OutputDelta
 from streams.access import ACCESS
+from streams.agent import AGENT
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.processor import Processor
 from streams.services import Effects, Halt, Nothing, Rounds, Services
@@ -32,7 +33,7 @@ log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
-NOUNS = (SESSION, TOOL, ACCESS)
+NOUNS = (SESSION, TOOL, AGENT, ACCESS)
 
 
 class Worker:
@@ -53,7 +54,7 @@ class Worker:
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
-        effects: dict[str, Effects] = {SESSION.name: orchestrator, TOOL.name: Nothing(), ACCESS.name: Nothing()}
+        effects: dict[str, Effects] = {SESSION.name: orchestrator} | {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS)}
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:
             services[noun.commands] = Services(

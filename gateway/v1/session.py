@@ -26,6 +26,7 @@ from gateway.problems import (
     TooMany,
     TooManyCommands,
     TooSlow,
+    UnknownAgent,
     UnknownModel,
     UnknownTool,
     VersionConflict,
@@ -35,15 +36,14 @@ from gateway.stream import document as event_document
 from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, Wanted, digest_of
 from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
 from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
+from gateway.v1.starting import requested
 from gateway.writer import Body, Done, Write
 from projections.queries import BadCursor
 from projections.session import overview
-from schemas.types.session import CancelSession, CloseSession, Limits, PostMessage, Price, StartSession, Tool
+from schemas.types.session import CancelSession, CloseSession, PostMessage, StartSession
 
 router = APIRouter(tags=["sessions"])
 Id = Annotated[str, Path(description="The session's id.", examples=[SESSION["id"]])]
-MESSAGE_TOKENS = 16
-"""Upper bound of what a description costs in a prompt besides its text."""
 Limit = Annotated[int, Query(ge=1, le=500, description="How many at most.")]
 HEADERS = {
     "Soma-Position": "The last command that the session took.",
@@ -56,7 +56,7 @@ ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", AC
 ACCEPTED_RESPONSE[202]["model"] = Accepted
 WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
 
-START_ERRORS = (*WRITE, UnknownModel, UnknownTool, OverBudget)
+START_ERRORS = (*WRITE, UnknownModel, UnknownAgent, UnknownTool, OverBudget)
 
 
 @router.post(
@@ -67,45 +67,14 @@ START_ERRORS = (*WRITE, UnknownModel, UnknownTool, OverBudget)
     responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*START_ERRORS),
 )
 async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
-    """Open a session with a model. With `input`, this waits for the reply: 201 with the session once the turn is over.
+    """Open a session with a model, or with an agent, whose terms it takes over.
+
+    With `input`, this waits for the reply: 201 with the session once the turn is over.
 
     Under `Prefer: respond-async`, or when the wait runs out, 202 with the position to read it with.
     """
-    model = gateway.models.find(body.model)
-    command = StartSession(
-        model=model.name,
-        input=body.input,
-        metadata=body.metadata,
-        reply_seconds=model.timeout_seconds,
-        idle_seconds=gateway.settings.session_idle_seconds,
-        instructions=body.instructions,
-        tools=tuple(granted(gateway, asked.principal.tenant, wanted) for wanted in body.tools),
-        limits=Limits(**body.limits.model_dump()) if body.limits else None,
-        max_tokens=model.max_tokens,
-        price=Price(**model.price.model_dump()) if model.price else None,
-    )
+    command = requested(gateway, asked.principal.tenant, body)
     return await write(gateway, asked, await opening(gateway, asked, command, body), 201)
-
-
-def granted(gateway: Parts, tenant: str, wanted: str) -> Tool:
-    """The tool as the session is given it: its version stays. Raises UnknownTool."""
-    name, _, number = wanted.partition("@")
-    known = gateway.tools.catalogue.find(tenant, name)
-    if known is None or known.retired:
-        raise UnknownTool(f"There is no tool {name!r}." if known is None else f"The tool {name!r} is retired.")
-    version = int(number) if number else known.version
-    if (definition := known.at(version)) is None:
-        raise UnknownTool(f"The tool {name!r} is at version {known.version}: there is no version {version}.")
-    return Tool(
-        name=name,
-        version=version,
-        repeat_safe=definition.repeat == "safe",
-        timeout_seconds=definition.timeout_seconds,
-        attempts=definition.attempts if definition.repeat == "safe" else 1,
-        cost_micros=definition.cost_micros,
-        approval=definition.approval,
-        tokens=len(definition.description.encode()) + len(definition.parameters.encode()) + MESSAGE_TOKENS,
-    )
 
 
 class Change(NamedTuple):

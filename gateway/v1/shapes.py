@@ -1,9 +1,9 @@
 """What goes in and out of version 1, as callers see it."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 INPUT_BYTES = 128 << 10
 Status = Literal["idle", "thinking", "acting", "waiting", "ended"]
@@ -41,7 +41,13 @@ ToolName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}(@[1-9][0-9]{0,5
 class NewSession(Request):
     """What to start a session with."""
 
-    model: Annotated[str, Field(min_length=1, max_length=128, description="A name that GET /v1/models lists.", examples=["echo"])]
+    model: Annotated[
+        str | None, Field(min_length=1, max_length=128, description="A name that GET /v1/models lists.", examples=["echo"])
+    ] = None
+    agent: Annotated[
+        ToolName | None,
+        Field(description="Instead of a model: an agent, `name` or `name@version`, whose terms the session takes over.", examples=[None]),
+    ] = None
     input: Annotated[Input | None, Field(description="The first message, at most 128 KiB in UTF-8.", examples=["hello"])] = None
     metadata: Annotated[Metadata, Field(description="Labels of your own, at most 16.", examples=[{"team": "blue"}])] = {}
     instructions: Annotated[Input | None, Field(description="What the model is told first.", examples=["Answer in one word."])] = None
@@ -49,7 +55,17 @@ class NewSession(Request):
         list[ToolName],
         Field(max_length=64, description="Tools to give it: `name`, or `name@version`.", examples=[["calculator"]]),
     ] = []
-    limits: Annotated[Limits | None, Field(description="What the session may use.", examples=[{"calls": 20}])] = None
+    limits: Annotated[
+        Limits | None, Field(description="What the session may use; with an agent, no more than that allows.", examples=[{"calls": 20}])
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.model is None) == (self.agent is None):
+            raise ValueError("give either model or agent")
+        if self.agent and (self.instructions is not None or self.tools):
+            raise ValueError("instructions and tools are the agent's: leave them out")
+        return self
 
 
 class Fork(Request):
@@ -109,7 +125,7 @@ class ToolCall(BaseModel):
 class Message(BaseModel):
     """One message of the conversation."""
 
-    role: Annotated[Literal["user", "assistant", "tool"], Field(description="`tool`: the result of a tool call.")]
+    role: Annotated[Literal["system", "user", "assistant", "tool"], Field(description="`tool`: the result of a tool call.")]
     content: str | Sealed
     at: datetime
     place: Annotated[str, Field(description="The place of its event in the log.", examples=["e0-41"])]

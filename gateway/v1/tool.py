@@ -1,38 +1,23 @@
 """Tools: register, look, retire, restore."""
 
-import re
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
-from gateway.named import Ask, Written
-from gateway.parts import Gateway, Parts
-from gateway.problems import (
-    Declined,
-    Invalid,
-    KeyReused,
-    Malformed,
-    NotFound,
-    NotJson,
-    NotYet,
-    OutcomeUnknown,
-    TooLarge,
-    TooMany,
-    TooManyCommands,
-    TooSlow,
-)
-from gateway.reader import READ_SECONDS
-from gateway.v1.asking import Asked, Asking, Fresh, Freshness, digest_of
-from gateway.v1.responses import bad, good, json
-from gateway.v1.tool_shapes import NAME, NewTool, Retirement, ToolAccepted, ToolList
+from gateway.parts import Gateway
+from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet
+from gateway.v1.asking import Asking, Fresh
+from gateway.v1.named_shapes import Retirement
+from gateway.v1.names import ACCEPTED, HEADERS, READ, WRITE, Limit, Name, NameCursor, Names, Reason, RetiredToo, Version
+from gateway.v1.responses import bad, good
+from gateway.v1.tool_shapes import NewTool, ToolList
 from gateway.v1.tool_shapes import Tool as Shape
-from ops.follow import Catalogue
-from projections.tool import Tool, document, overview
+from projections.tool import document, overview
 from schemas.types.tool import RegisterTool, RestoreTool, RetireTool
 
 router = APIRouter(tags=["tools"])
+TOOLS = Names("tool", lambda gateway: gateway.tools, document, overview)
 OVERVIEW: dict[str, Any] = {
     "name": "adder",
     "version": 1,
@@ -59,21 +44,8 @@ TOOL = OVERVIEW | {
     "allowed_hosts": ["example.org"],
     "concurrency": 8,
 }
-DETAIL = "The command is recorded for good; what became of it is not known yet."
-READ = {
-    "Soma-Position": "The last command that changed the tool.",
-    "Preference-Applied": "The preferences that were honoured.",
-}
-HEADERS = READ | {
-    "Location": "The tool.",
-    "Idempotency-Replayed": "`true` where this is the answer to an earlier request with this key.",
-}
-ACCEPTED = good(202, "Recorded; what became of it is not known yet", {"name": "adder", "position": "0:12", "detail": DETAIL}, HEADERS)
-ACCEPTED[202]["model"] = ToolAccepted
 UNCHANGED = good(200, "The tool: this is what its newest version says already", TOOL, HEADERS)
 UNCHANGED[200]["model"] = Shape
-WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
-Name = Annotated[str, Path(max_length=200, description="The tool's name.", examples=["adder"])]
 
 
 @router.post(
@@ -89,7 +61,7 @@ async def register(body: NewTool, asked: Asking, gateway: Gateway) -> Response:
     A new version closes the tool's breaker. One that is retired stays so.
     """
     command = RegisterTool(definition=body.definition())
-    return await _write(gateway, asked, body.name, command, "POST /v1/tools", body)
+    return await TOOLS.write(gateway, asked, body.name, command, "POST /v1/tools", body, defines=True)
 
 
 @router.get(
@@ -99,22 +71,10 @@ async def register(body: NewTool, asked: Asking, gateway: Gateway) -> Response:
     responses=good(200, "A page, by name", {"tools": [OVERVIEW], "next_cursor": None}) | bad(Malformed, Invalid, NotYet),
 )
 async def tools(
-    gateway: Gateway,
-    caller: Caller,
-    fresh: Fresh,
-    retired: Annotated[bool, Query(description="Also those that are retired.")] = False,
-    cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=500, description="How many at most.")] = 50,
+    gateway: Gateway, caller: Caller, fresh: Fresh, retired: RetiredToo = False, cursor: NameCursor = None, limit: Limit = 50
 ) -> Response:
     """The tools, and whether they work."""
-    if cursor is not None and not re.fullmatch(NAME, cursor):
-        raise Malformed("This cursor is none that a list gave: begin without one.")
-    known = await _known(gateway, fresh)
-    shown = [tool for tool in known.all(caller.tenant) if (retired or not tool.retired) and tool.definition.name > (cursor or "")]
-    shown.sort(key=lambda tool: tool.definition.name)
-    page, more = shown[:limit], len(shown) > limit
-    listed = {"tools": [overview(tool) for tool in page], "next_cursor": page[-1].definition.name if more else None}
-    return json(listed, headers=fresh.prefer.applied())
+    return await TOOLS.page(gateway, caller, fresh, retired=retired, cursor=cursor, limit=limit)
 
 
 @router.get(
@@ -123,21 +83,9 @@ async def tools(
     response_model=Shape,
     responses=good(200, "The tool", TOOL, READ) | bad(Malformed, NotFound, Invalid, NotYet),
 )
-async def read(
-    name: Name,
-    gateway: Gateway,
-    caller: Caller,
-    fresh: Fresh,
-    version: Annotated[int | None, Query(ge=1, description="An earlier version of its definition.", examples=[1])] = None,
-) -> Response:
+async def read(name: Name, gateway: Gateway, caller: Caller, fresh: Fresh, version: Version = None) -> Response:
     """The definition, and how the tool stands. With `position` the answer holds at least what that command did."""
-    known = await _known(gateway, fresh)
-    tool = known.find(caller.tenant, name)
-    if tool is None:
-        raise NotFound(f"There is no tool {name!r}.")
-    if version is not None and tool.at(version) is None:
-        raise NotFound(f"The tool is at version {tool.version}: there is no version {version} yet.")
-    return json(document(tool, version), headers=_marks(tool) | fresh.prefer.applied())
+    return await TOOLS.read(gateway, caller, fresh, name, version)
 
 
 @router.delete(
@@ -146,15 +94,10 @@ async def read(
     response_model=Shape,
     responses=good(200, "The tool, retired", TOOL | {"status": "retired"}, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),
 )
-async def retire(
-    name: Name,
-    asked: Asking,
-    gateway: Gateway,
-    reason: Annotated[str | None, Query(max_length=512, description="For the record.", examples=["unsafe"])] = None,
-) -> Response:
+async def retire(name: Name, asked: Asking, gateway: Gateway, reason: Reason = None) -> Response:
     """No new session may use it; those that began with it go on. Nothing is forgotten, and it can be restored."""
-    command = RetireTool(reason=reason)
-    return await _write(gateway, asked, _named(name), command, f"DELETE /v1/tools/{name}", Retirement(reason=reason))
+    command, route = RetireTool(reason=reason), f"DELETE /v1/tools/{name}"
+    return await TOOLS.write(gateway, asked, TOOLS.named(name), command, route, Retirement(reason=reason))
 
 
 @router.post(
@@ -165,33 +108,4 @@ async def retire(
 )
 async def restore(name: Name, asked: Asking, gateway: Gateway) -> Response:
     """Offer a retired tool to new sessions again."""
-    return await _write(gateway, asked, _named(name), RestoreTool(), f"POST /v1/tools/{name}/restore", None)
-
-
-def _named(name: str) -> str:
-    """A name that a tool can have. Raises NotFound: nothing is put on record of any other."""
-    if not re.fullmatch(NAME, name):
-        raise NotFound(f"There is no tool {name!r}.")
-    return name
-
-
-async def _write(gateway: Parts, asked: Asked, name: str, command: Any, route: str, body: BaseModel | None) -> Response:
-    wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
-    key, caller = asked.key or gateway.identity.key(), asked.principal
-    ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, wait, asked.trace)
-    outcome = await gateway.tools.write(ask)
-    headers = {"Location": f"/v1/tools/{name}"} | asked.prefer.applied()
-    if isinstance(outcome, Written):
-        headers |= _marks(outcome.known) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
-        created = isinstance(command, RegisterTool) and outcome.changed
-        return json(document(outcome.known), 201 if created else 200, headers)
-    position = str(outcome.position)
-    return json({"name": name, "position": position, "detail": DETAIL}, 202, headers | {"Soma-Position": position})
-
-
-async def _known(gateway: Parts, fresh: Freshness) -> Catalogue[Tool]:
-    return await gateway.tools.fresh(fresh.position, fresh.prefer.seconds(READ_SECONDS), lenient=fresh.prefer.lenient)
-
-
-def _marks(tool: Tool) -> dict[str, str]:
-    return {"Soma-Position": f"{tool.position.partition}:{tool.position.offset}"}
+    return await TOOLS.write(gateway, asked, TOOLS.named(name), RestoreTool(), f"POST /v1/tools/{name}/restore", None)

@@ -13,8 +13,9 @@ from gateway.v1.asking import Asked, Asking
 from gateway.v1.call import detailed, found
 from gateway.v1.call_shapes import DETAILED, Detailed
 from gateway.v1.responses import ACCEPTED, bad, good, json, marks
-from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, granted, opening
+from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, opening
 from gateway.v1.shapes import Execution
+from gateway.v1.starting import granted
 from gateway.writer import Accepted, Write
 from ops import json_schema
 from projections.queries import ReadModelDown

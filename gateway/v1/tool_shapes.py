@@ -6,19 +6,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from gateway.v1.named_shapes import NAME, Description, Standing
 from gateway.v1.shapes import Request
 from ops import json_schema
 from schemas.types import tool
 
-DESCRIPTION_BYTES = 4 << 10
-NAME = r"^[a-z][a-z0-9_-]{0,63}$"
 ADDRESS = r"^https?://[^\s]+$"
-
-
-def _within_bytes(text: str) -> str:
-    if len(text.encode()) > DESCRIPTION_BYTES:
-        raise ValueError(f"it takes more than {DESCRIPTION_BYTES} bytes in UTF-8")
-    return text
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -84,9 +77,7 @@ class NewTool(Request):
     """What a tool is. Exactly one of `http`, `mcp` and `python` says where."""
 
     name: Annotated[str, Field(pattern=NAME, description="By which models call it.", examples=["adder"])]
-    description: Annotated[
-        str, Field(min_length=1, description="What it does, for models; at most 4 KiB.", examples=["Adds."]), AfterValidator(_within_bytes)
-    ]
+    description: Annotated[Description, Field(min_length=1, description="What it does, for models; at most 4 KiB.", examples=["Adds."])]
     parameters: Annotated[
         Schema,
         Field(description="JSON Schema of the arguments, at most 64 KiB, complete in itself.", examples=[{"type": "object"}]),
@@ -146,12 +137,6 @@ class NewTool(Request):
         )
 
 
-class Retirement(Request):
-    """Why a tool is retired."""
-
-    reason: str | None = None
-
-
 class Breaker(BaseModel):
     """Whether it works. `open`: calls are answered at once that it is unavailable; `half_open`: one call tries."""
 
@@ -160,17 +145,10 @@ class Breaker(BaseModel):
     until: Annotated[datetime | None, Field(description="When one may try, while it is open.")]
 
 
-class ToolOverview(BaseModel):
+class ToolOverview(Standing):
     """A tool without its definition."""
 
-    name: Annotated[str, Field(examples=["adder"])]
-    version: Annotated[int, Field(description="Of the definition, from 1.", examples=[2])]
-    status: Annotated[Literal["offered", "retired"], Field(description="`retired`: no new session may use it.")]
-    description: str
     breaker: Breaker
-    position: Annotated[str, Field(description="The last command that changed it: `partition:offset`.", examples=["0:12"])]
-    created_at: datetime
-    updated_at: datetime
 
 
 class Tool(ToolOverview):
@@ -197,11 +175,3 @@ class ToolList(BaseModel):
 
     tools: list[ToolOverview]
     next_cursor: Annotated[str | None, Field(description="Gives the next page; null on the last one.")]
-
-
-class ToolAccepted(BaseModel):
-    """The command is in the log for good and will be decided; what became of it is not known yet."""
-
-    name: Annotated[str, Field(description="The tool.")]
-    position: Annotated[str, Field(description="Where the command stands: read the tool with it.", examples=["0:12"])]
-    detail: str

@@ -175,6 +175,13 @@ class ReplyRequested(Struct, frozen=True, kw_only=True, tag=True):
     max_tokens: int | None = None
 
 
+class Said(Struct, frozen=True, kw_only=True):
+    """A message from before the session, as its caller tells it."""
+
+    role: str
+    content: str | Sealed
+
+
 class SessionCancelled(Struct, frozen=True, kw_only=True, tag=True):
     """Ended by a caller, whatever ran."""
 
@@ -214,6 +221,7 @@ class StartSession(Struct, frozen=True, kw_only=True, tag=True):
     agent: str | None = None
     origin: Origin | None = None
     call: AskedCall | None = None
+    history: tuple[Said, ...] = ()
 
 
 class SettleCall(Struct, frozen=True, kw_only=True, tag=True):
@@ -248,6 +256,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag=True):
     agent: str | None = None
     origin: Origin | None = None
     direct: bool = False
+    history: tuple[Said, ...] = ()
 
 
 class SessionExpired(Struct, frozen=True, kw_only=True, tag=True):

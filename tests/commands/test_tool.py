@@ -91,7 +91,7 @@ class Story:
             for each in decided:
                 self.events.append(event(each, len(self.events) + 1, self.now))
                 self.state = evolve(self.state, self.events[-1])
-                self.known = catalogue.know(self.known, self.events[-1])
+                self.known = catalogue.know_tool(self.known, self.events[-1])
         return decided
 
     def later(self, seconds: float) -> "Story":
@@ -247,7 +247,7 @@ def test_whatever_is_asked_decisions_are_repeatable_and_replay_gives_the_same(hi
         assert decided if not isinstance(decided, Refusal) else story.state == before
     state, known = tool.initial, None
     for each in story.events:
-        state, known = evolve(state, each), catalogue.know(known, each)
+        state, known = evolve(state, each), catalogue.know_tool(known, each)
     assert (state, known) == (story.state, story.known)
     assert known
     assert (known.state, len(known.versions)) == (state, known.version)

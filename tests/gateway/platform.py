@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,8 @@ from schemas.types.common import CommandMeta, Position, Usage
 from schemas.types.session import MessagePosted, OutputDelta, RecordReply, ReplyRequested, SessionCommand, SessionEvent
 from streams.partition import Incoming, Outgoing, Partition
 from streams.session import SESSION
+from tests.faults.cluster import Process, environment
+from tests.faults.cluster import until as until_true
 
 OUTPUT = "soma.session.output"
 PARTITIONS = 2
@@ -201,6 +204,16 @@ async def running(settings: Settings, *, settle: timedelta = SETTLE) -> AsyncIte
         gateway = await stack.enter_async_context(Gateway(settings, settle))
         await gateway.until_healthy()
         yield Platform(settings, gateway, worker, projecting)
+
+
+@asynccontextmanager
+async def deciding(settings: Settings, log: Path) -> AsyncIterator[Process]:
+    """`soma worker`, which decides what is asked of every noun."""
+    worker = Process("worker", environment(settings), log)
+    await worker.start()
+    await until_true(lambda: "own partitions [0] of soma.agent.commands" in worker.written(), "the worker owns what is called by names")
+    yield worker
+    await worker.stop()
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -36,7 +36,7 @@ async def test_a_models_server_is_asked(answer: Callable[[httpx.Request], httpx.
         models = Models({"echo": ECHO, "llama": LLAMA}, client)
         # when it is asked for twice
         await models.listed()
-        echo, llama = (await models.listed())["data"]
+        echo, llama = await models.listed()
     # then the server is asked once
     assert (echo["status"], llama["status"], llama["owned_by"]) == ("available", status, "llama.test")
     assert detail in llama["detail"]

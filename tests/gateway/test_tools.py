@@ -8,11 +8,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from gateway.v1.tool_shapes import Tool, ToolAccepted, ToolList
+from gateway.v1.named_shapes import NamedAccepted
+from gateway.v1.tool_shapes import Tool, ToolList
 from ops.embedded.process import free_port
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway, Platform
+from tests.faults.cluster import Process
+from tests.gateway.platform import Gateway, Platform, deciding
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -24,11 +25,8 @@ def definition(name: str, **more: Any) -> dict[str, Any]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
     """`soma worker`, which decides what is asked of tools."""
-    worker = Process("worker", environment(module_settings), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "own partitions [0] of soma.tool.commands" in worker.written(), "the worker owns the tools")
-    yield worker
-    await worker.stop()
+    async with deciding(module_settings, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -138,7 +136,7 @@ async def test_what_there_is_not_is_not_found(tools: httpx.AsyncClient) -> None:
 async def test_whoever_does_not_want_to_wait_reads_with_the_position(tools: httpx.AsyncClient) -> None:
     answer = await tools.post("/v1/tools", json=definition("later"), headers={"Prefer": "respond-async"})
     assert answer.status_code == 202
-    accepted = ToolAccepted.model_validate_json(answer.content)
+    accepted = NamedAccepted.model_validate_json(answer.content)
     assert answer.headers["preference-applied"] == "respond-async"
     read = await tools.get(answer.headers["location"], params={"position": accepted.position})
     assert (read.status_code, read.json()["position"]) == (200, accepted.position)

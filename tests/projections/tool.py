@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from commands import catalogue
-from commands.catalogue import know
+from commands.catalogue import know_tool
 from projections.noun import Folded, Noun, Row, States
 from projections.reading import Chain, Taken
 from schemas.types import tool as types
@@ -41,7 +41,7 @@ class Entry(Struct, frozen=True):
 
 
 def evolve(entry: Entry | None, event: ToolEvent) -> Entry:
-    return Entry(event.meta.aggregate_id, event.meta.tenant, know(entry.tool if entry else None, event))
+    return Entry(event.meta.aggregate_id, event.meta.tenant, know_tool(entry.tool if entry else None, event))
 
 
 def row(entry: Entry) -> Row:
@@ -72,5 +72,5 @@ TOOL = Noun(
 def here(
     job: Callable[[Any, Chain, Callable[[int], None]], Any], argument: Any, sizes: Mapping[Chain, int], watch: Callable[[Chain, int], None]
 ) -> dict[Chain, Any]:
-    """`over_partitions` in this process: those that it starts know nothing of a noun that only a test has."""
+    """`over_partitions` in this process: those that it starts know_tool nothing of a noun that only a test has."""
     return {chain: job(argument, chain, lambda records, chain=chain: watch(chain, records)) for chain in sizes}  # type: ignore[misc]

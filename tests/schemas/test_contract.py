@@ -13,11 +13,13 @@ from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
 from schemas.ids import derived_id, keyed_id, named_id, new_id, partition_of
-from schemas.types import access, session, tool
+from schemas.types import access, agent, session, tool
 
 MESSAGES: dict[tuple[str, str], Any] = {
     ("session", "command"): session.SessionCommand,
     ("session", "event"): session.SessionEvent,
+    ("agent", "command"): agent.AgentCommand,
+    ("agent", "event"): agent.AgentEvent,
     ("tool", "command"): tool.ToolCommand,
     ("tool", "event"): tool.ToolEvent,
     ("access", "command"): access.AccessCommand,
