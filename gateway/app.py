@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from gateway import credentials, openapi, problems, v1, versions
 from gateway.credentials import SignIn
+from gateway.engine import engine, usable
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.layout import SETTLE, Layout
@@ -28,6 +29,7 @@ from gateway.named import Named
 from gateway.pages import router as pages
 from gateway.parts import Parts
 from gateway.patience import Impatient
+from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
@@ -86,6 +88,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
     """The parts of a gateway, at work. Starts whatever is down: /health says what is waited for."""
     arguments, url = kafka.aiokafka(settings), database.url(settings)
     async with AsyncExitStack() as stack:
+        policies = await stack.enter_async_context(engine(settings))
         client = await stack.enter_async_context(httpx.AsyncClient())
         applied = await stack.enter_async_context(Applied(url))
         queries = Queries.connect(url)
@@ -105,6 +108,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
+            policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
             writer=Writer(link, tail, records, reader, waits),
@@ -195,6 +199,7 @@ def _wrong(settings: Settings) -> list[str]:
         lambda: kafka.registry(settings),
         lambda: database.url(settings),
         lambda: models.load(settings.soma_models_file),
+        lambda: usable(settings),
     ]
     wrong = list[str]()
     for check in checks:

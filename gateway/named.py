@@ -35,6 +35,7 @@ class Ask:
     digest: Digest
     tenant: str
     actor: str
+    policy: str
     wait: float
     trace: dict[str, str]
 
@@ -97,7 +98,9 @@ class Named(Generic[V]):
 
     async def _send(self, ask: Ask, codec: Codec[Any]) -> Position:
         id, now = named_id(ask.tenant, self.catalogue.subject.noun, ask.name), datetime.now(UTC)
-        meta = CommandMeta(id=ask.id, aggregate_id=id, tenant=ask.tenant, actor=ask.actor, time=now, key_digest=ask.digest)
+        meta = CommandMeta(
+            id=ask.id, aggregate_id=id, tenant=ask.tenant, actor=ask.actor, time=now, key_digest=ask.digest, policy=ask.policy
+        )
         value = codec.encode(self._command(meta=meta, body=ask.body))
         kind = f"soma.{self.catalogue.subject.noun}.{type(ask.body).__name__}"
         about = headers(id=meta.id, kind=kind, source=self._source, subject=id, time=now, trace=ask.trace)

@@ -10,6 +10,7 @@ from gateway.health import Health
 from gateway.identity import Identity
 from gateway.models import Models
 from gateway.named import Named
+from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.stream import Streams
@@ -23,6 +24,7 @@ class Parts:
     """Built once a process, by gateway/app.py."""
 
     settings: Settings
+    policy: Policy
     sign_in: SignIn
     rates: Rates
     models: Models

@@ -3,6 +3,7 @@
 Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
 ├── Unauthenticated       401  no credential, or one that proves nothing
+├── Forbidden             403  the policies do not allow it; `decision` names the one that was made
 ├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
@@ -27,6 +28,7 @@ Problem
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
     ├── CannotVerify      503  the keys that credentials are checked with cannot be had
+    ├── PolicyDown        503  the policies cannot be asked: nothing was sent
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
     └── NotYet            503  the read model has not come as far as asked
@@ -82,6 +84,11 @@ class Unauthenticated(Problem):
 
     def __init__(self, detail: str, *, error: str | None = "invalid_token") -> None:
         super().__init__(detail, {"WWW-Authenticate": challenge(error, detail)})
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "forbidden", "The policies do not allow it"
+    advice = "Ask whoever keeps the policies, and name the decision: `decision.id`."
 
 
 class NotFound(Problem):
@@ -201,6 +208,10 @@ class NothingSent(Unavailable):
 
 class CannotVerify(Unavailable):
     code, title = "cannot_verify", "Nobody can sign in now"
+
+
+class PolicyDown(Unavailable):
+    code, title = "policy_down", "The policies cannot be asked: nothing was sent"
 
 
 class OutcomeUnknown(Unavailable):

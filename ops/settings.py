@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
+    # Policies
+    soma_policy_dir: Path | None = None
+    opa_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s@]+/?$")] = None
+    opa_token: str | None = Field(default=None, repr=False)
+    policy_fail_open: bool = False
+    policy_seconds: Annotated[float, Field(gt=0, le=10)] = 0.5
+
     # Models
     soma_models_file: Path | None = None
 

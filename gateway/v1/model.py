@@ -3,6 +3,7 @@
 import msgspec
 from fastapi import APIRouter, Response
 
+from gateway.needs import needs
 from gateway.parts import Gateway
 from gateway.v1.responses import bad, good
 from gateway.v1.shapes import ModelList
@@ -25,6 +26,7 @@ EXAMPLE = {
 
 @router.get(
     "/models",
+    dependencies=[needs("model.list")],
     summary="List the models",
     response_model=ModelList,
     responses=good(200, "The models", EXAMPLE) | bad(),

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gateway.auth import Caller
 from gateway.identity import START, Home
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.positions import Moment, Place, Position, moment
 from gateway.problems import (
@@ -59,9 +60,15 @@ WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, Too
 START_ERRORS = (*WRITE, UnknownModel, UnknownTool, OverBudget)
 
 
+async def wanted_terms(body: NewSession) -> Facts:
+    """What a start asks for, for the policies: a limit that is not asked for is left out."""
+    return {"model": body.model, "tools": list(body.tools), "limits": body.limits.model_dump(exclude_none=True) if body.limits else {}}
+
+
 @router.post(
     "/sessions",
     status_code=201,
+    dependencies=[needs("session.start", wanted_terms)],
     summary="Start a session",
     response_model=Session,
     responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*START_ERRORS),
@@ -128,6 +135,7 @@ Changing = Annotated[Change, Depends(change)]
 
 @router.post(
     "/sessions/{session_id}/messages",
+    dependencies=[needs("session.message")],
     summary="Post a message",
     response_model=Session,
     responses=good(200, "The session, after the turn", SESSION, HEADERS)
@@ -141,6 +149,7 @@ async def post_message(body: NewMessage, change: Changing, gateway: Gateway) -> 
 
 @router.post(
     "/sessions/{session_id}/cancel",
+    dependencies=[needs("session.cancel")],
     summary="Cancel a session",
     response_model=Session,
     responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "cancelled"}, HEADERS)
@@ -154,6 +163,7 @@ async def cancel(change: Changing, gateway: Gateway, body: Cancellation | None =
 
 @router.post(
     "/sessions/{session_id}/close",
+    dependencies=[needs("session.close")],
     summary="Close a session",
     response_model=Session,
     responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "closed"}, HEADERS)
@@ -167,6 +177,7 @@ async def close(change: Changing, gateway: Gateway, body: Closing | None = None)
 
 @router.get(
     "/sessions",
+    dependencies=[needs("session.list")],
     summary="List sessions",
     response_model=SessionList,
     responses=good(200, "A page, the newest first", {"sessions": [OVERVIEW], "next_cursor": None})
@@ -191,6 +202,7 @@ async def sessions(
 
 @router.get(
     "/sessions/{session_id}",
+    dependencies=[needs("session.read")],
     summary="Read a session",
     response_model=Session,
     responses=good(200, "The session", SESSION, HEADERS)
@@ -230,6 +242,7 @@ async def read(
 
 @router.get(
     "/sessions/{session_id}/events",
+    dependencies=[needs("session.follow")],
     summary="Follow a session",
     response_model=EventPage,
     responses=good(200, "The events, as a page or as they happen", {"events": [EVENT], "next_after": "e0-42", "more": False}, stream=STREAM)
@@ -265,9 +278,15 @@ async def events(
     return json({"events": [event_document(event, place) for place, event in page], "next_after": last and str(last), "more": more})
 
 
-def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str]]:
+def _who(gateway: Parts, asked: Asked) -> tuple[str, str, str, float, dict[str, str]]:
     """The fields of a Write that come from the request alone."""
-    return asked.principal.tenant, asked.principal.actor, asked.prefer.seconds(gateway.settings.gateway_wait_seconds), asked.trace
+    return (
+        asked.principal.tenant,
+        asked.principal.actor,
+        asked.policy,
+        asked.prefer.seconds(gateway.settings.gateway_wait_seconds),
+        asked.trace,
+    )
 
 
 async def change_session(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:

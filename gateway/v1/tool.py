@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from gateway.auth import Caller
 from gateway.named import Ask, Written
+from gateway.needs import needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
     Declined,
@@ -79,6 +80,7 @@ Name = Annotated[str, Path(max_length=200, description="The tool's name.", examp
 @router.post(
     "/tools",
     status_code=201,
+    dependencies=[needs("tool.register")],
     summary="Register a tool",
     response_model=Shape,
     responses=good(201, "The tool, with its new version", TOOL, HEADERS) | UNCHANGED | ACCEPTED | bad(*WRITE, Declined),
@@ -94,6 +96,7 @@ async def register(body: NewTool, asked: Asking, gateway: Gateway) -> Response:
 
 @router.get(
     "/tools",
+    dependencies=[needs("tool.list")],
     summary="List tools",
     response_model=ToolList,
     responses=good(200, "A page, by name", {"tools": [OVERVIEW], "next_cursor": None}) | bad(Malformed, Invalid, NotYet),
@@ -119,6 +122,7 @@ async def tools(
 
 @router.get(
     "/tools/{name}",
+    dependencies=[needs("tool.read")],
     summary="Read a tool",
     response_model=Shape,
     responses=good(200, "The tool", TOOL, READ) | bad(Malformed, NotFound, Invalid, NotYet),
@@ -142,6 +146,7 @@ async def read(
 
 @router.delete(
     "/tools/{name}",
+    dependencies=[needs("tool.retire")],
     summary="Retire a tool",
     response_model=Shape,
     responses=good(200, "The tool, retired", TOOL | {"status": "retired"}, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),
@@ -159,6 +164,7 @@ async def retire(
 
 @router.post(
     "/tools/{name}/restore",
+    dependencies=[needs("tool.restore")],
     summary="Restore a tool",
     response_model=Shape,
     responses=good(200, "The tool, offered again", TOOL, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),
@@ -178,7 +184,7 @@ def _named(name: str) -> str:
 async def _write(gateway: Parts, asked: Asked, name: str, command: Any, route: str, body: BaseModel | None) -> Response:
     wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
     key, caller = asked.key or gateway.identity.key(), asked.principal
-    ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, wait, asked.trace)
+    ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
     outcome = await gateway.tools.write(ask)
     headers = {"Location": f"/v1/tools/{name}"} | asked.prefer.applied()
     if isinstance(outcome, Written):
