@@ -39,7 +39,7 @@ from gateway.tail import Tail
 from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.writer import Writer
-from ops import kafka, models, telemetry
+from ops import command_key, kafka, models, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
@@ -93,7 +93,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         applied = await stack.enter_async_context(Applied(url))
         queries = Queries.connect(url)
         stack.push_async_callback(queries.close)
-        records = Records(Registry(kafka.registry(settings)), settings.soma_origin)
+        records = Records(Registry(kafka.registry(settings)), settings.soma_origin, command_key.load(settings))
         link = Link(AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES))
         stack.push_async_callback(link.close)
         consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False)
@@ -114,7 +114,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             writer=Writer(link, tail, records, reader, waits),
             reader=reader,
             streams=Streams(tail, reader, records),
-            tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
+            tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, records),
             health=Health(link, tail, known, records, queries, sign_in),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
@@ -127,7 +127,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        await parts.tools.load(records.registry)
+        await parts.tools.load()
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epoch(parts))]
         await asyncio.gather(*running)
     except Exception as error:
@@ -200,6 +200,7 @@ def _wrong(settings: Settings) -> list[str]:
         lambda: database.url(settings),
         lambda: models.load(settings.soma_models_file),
         lambda: usable(settings),
+        lambda: command_key.load(settings),
     ]
     wrong = list[str]()
     for check in checks:

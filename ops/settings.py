@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
+    # What commands are signed with: keys in hexadecimal, the first of them signs
+    soma_command_key: Annotated[Listed, Field(repr=False)] = ()
+
     # Policies
     soma_policy_dir: Path | None = None
     opa_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s@]+/?$")] = None

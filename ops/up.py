@@ -21,6 +21,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
+from ops import command_key
 from ops.embedded import kafka, registry
 from ops.embedded.directory import claimed
 from ops.embedded.errors import EmbeddedError
@@ -66,6 +67,8 @@ async def up(settings: Settings) -> int:
 
 async def _platform(settings: Settings, data_dir: Path, console: Console) -> None:
     report = _reporter(console)
+    if not settings.soma_command_key:
+        command_key.make(data_dir)
     services, addresses = _embedded(settings, data_dir)
     env = {**os.environ, **addresses, **_gate(settings), "SOMA_DATA_DIR": str(data_dir)}
     async with running(services, report):

@@ -26,7 +26,7 @@ from ops import rego
 from ops.settings import Settings
 from schemas.contract import ROOT
 from schemas.types.session import SessionEvent
-from tests.gateway.platform import Platform
+from tests.gateway.platform import Platform, last_event
 from tests.opa import Opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -87,6 +87,12 @@ async def test_who_lacks_the_scope_is_told_which_rule_said_so_and_nothing_is_sen
     assert len(problem["decision"]["id"]) == 36
     assert problem["decision"]["version"] == rego.load(None).version
     assert (listed.status_code, listed.json()["sessions"]) == (200, before)
+
+
+async def test_the_decision_that_let_a_write_in_is_on_its_record(platform: Platform) -> None:
+    started = (await platform.client.post("/v1/sessions", json={"model": "echo"})).json()
+    _, event = await last_event(platform, started["id"])
+    assert (event.meta.policy or "").split(" ")[:3] == ["allow", "sessions:write", rego.load(None).version]
 
 
 async def test_who_may_not_follow_gets_no_stream(platform: Platform) -> None:
