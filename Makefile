@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
+OPA_VERSION := v1.22.2
+OPA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/somaagenthub/opa/$(OPA_VERSION)/opa
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,8 +25,11 @@ setup: $(VENV)/.prepared ## Install what the platform runs on, and fetch its emb
 run: setup ## Run the whole platform here, until Ctrl-C
 	@exec $(BIN)/soma up
 
+.PHONY: opa
+opa: $(OPA) ## Build the policy engine that its tests talk to (needs Go)
+
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.prepared ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
+test: $(VENV)/.test $(VENV)/.prepared $(if $(shell command -v go),$(OPA)) ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not faults and not bench"
 
 .PHONY: lint
@@ -57,6 +62,10 @@ lock: ## Compile requirements/*.txt anew from pyproject.toml (UV_FLAGS=--upgrade
 clean: ## Remove the virtual environment and what tools left (not your data)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(OPA):
+	@echo "Building OPA $(OPA_VERSION), which tests of policies talk to (once, about two minutes)"
+	@GOBIN=$(@D) go install github.com/open-policy-agent/opa@$(OPA_VERSION)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from gateway import credentials, openapi, problems, v1, versions
 from gateway.credentials import SignIn
+from gateway.engine import engine, usable
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.keys import Keys
@@ -30,6 +31,7 @@ from gateway.named import Named
 from gateway.pages import router as pages
 from gateway.parts import Parts
 from gateway.patience import Impatient
+from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
@@ -41,7 +43,7 @@ from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.watch import Watch
 from gateway.writer import Writer
-from ops import kafka, models, pepper, telemetry
+from ops import command_key, kafka, models, pepper, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from ops.witness import Witness
@@ -96,11 +98,12 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
     """The parts of a gateway, at work. Starts whatever is down: /health says what is waited for."""
     arguments, url = kafka.aiokafka(settings), database.url(settings)
     async with AsyncExitStack() as stack:
+        policies = await stack.enter_async_context(engine(settings))
         client = await stack.enter_async_context(httpx.AsyncClient())
         applied = await stack.enter_async_context(Applied(url))
         queries = Queries.connect(url)
         stack.push_async_callback(queries.close)
-        records = Records(Registry(kafka.registry(settings)), settings.soma_origin)
+        records = Records(Registry(kafka.registry(settings)), settings.soma_origin, command_key.load(settings))
         link = Link(AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES))
         stack.push_async_callback(link.close)
         consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False)
@@ -113,21 +116,22 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")
         issued = Access(ACCESS, records.registry, arguments, "gateway")
-        access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, settings.soma_origin)
+        access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, records)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
         sign_in, watch = SignIn(settings, client, keys), Watch(keys)
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
+            policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
             writer=writer,
             reader=reader,
             streams=Streams(tail, reader, records, watch),
             turns=Turns(writer, tail, reader, waits),
-            tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, settings.soma_origin),
-            agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, settings.soma_origin),
+            tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, records),
+            agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, records),
             access=access,
             keys=keys,
             watch=watch,
@@ -144,7 +148,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     try:
         await records.load()
         named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
-        await asyncio.gather(*(noun.load(records.registry) for noun in named))
+        await asyncio.gather(*(noun.load() for noun in named))
         following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run())
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
@@ -220,6 +224,8 @@ def _wrong(settings: Settings) -> list[str]:
         lambda: database.url(settings),
         lambda: models.load(settings.soma_models_file),
         lambda: pepper.load(settings),
+        lambda: usable(settings),
+        lambda: command_key.load(settings),
     ]
     wrong = list[str]()
     for check in checks:

@@ -31,7 +31,7 @@ class Principal(Struct, frozen=True):
     expires_at: datetime | None = None
 
 
-ANONYMOUS = Principal("default", "anonymous", "anonymous")
+ANONYMOUS = Principal("default", "anonymous", "anonymous", frozenset({"*"}))
 """Everyone, where the gate stands open."""
 PUBLIC = re.compile(r"(/v1)?/health(/live)?|/openapi\.json|/docs|/problems/[a-z_]+")
 """Compared with the same text that routes are matched with: whatever else an address is made to look like is not public."""

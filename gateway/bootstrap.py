@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from confluent_kafka import Producer
 
 from gateway.secret import Pepper, Wish
-from ops import kafka, pepper
+from ops import command_key, kafka, pepper
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from schemas.codec import headers
@@ -42,7 +42,8 @@ def bootstrap(settings: Settings, tenant: str, name: str, scopes: Sequence[str])
     id, registry, log = named_id(tenant, "access", key), Registry(kafka.registry(settings)), Log(kafka.confluent(settings))
     meta = CommandMeta(id=derived_id(*wish), aggregate_id=id, tenant=tenant, actor=wish.actor, time=datetime.now(UTC))
     since = log.bounds(EVENTS, partition_of(id))[1]
-    _send(settings, registry.codec(COMMANDS, AccessCommand).encode(AccessCommand(meta=meta, body=body)), meta)
+    signing = command_key.load(settings)
+    _send(settings, signing.sign(COMMANDS, registry.codec(COMMANDS, AccessCommand), AccessCommand(meta=meta, body=body)), meta)
     _settled(registry, log, meta, since)
     return secret
 

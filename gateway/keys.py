@@ -104,7 +104,7 @@ class Keys:
 
     async def _tell(self, key: Key, now: datetime) -> None:
         hour = now.strftime("%Y-%m-%dT%H")  # gateways that see it used in the same hour send the same command
-        ask = Ask(key.id, NoteUse(at=now), "use of key", f"{key.id} {hour}", None, key.tenant, "gateway", NOTE_WAIT, {})
+        ask = Ask(key.id, NoteUse(at=now), "use of key", f"{key.id} {hour}", None, key.tenant, "gateway", None, NOTE_WAIT, {})
         try:
             await self._access.write(ask)
         except Problem as problem:

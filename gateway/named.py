@@ -11,12 +11,12 @@ from gateway.link import Link, NotAcknowledged
 from gateway.positions import Position
 from gateway.problems import KeyReused, NothingSent, NotYet, OutcomeUnknown
 from gateway.reader import READ_SECONDS
+from gateway.records import Records
 from gateway.waits import Waits
 from gateway.writer import Accepted
 from ops.follow import Catalogue, Outcome
 from schemas.codec import Codec, headers
 from schemas.ids import named_id, partition_of
-from schemas.registry import Registry
 from schemas.types.common import CommandMeta, Digest, EventMeta, Refused
 
 V = TypeVar("V")
@@ -35,6 +35,7 @@ class Ask:
     digest: Digest | None
     tenant: str
     actor: str
+    policy: str | None
     wait: float
     trace: dict[str, str]
 
@@ -55,14 +56,14 @@ class Written(NamedTuple, Generic[V]):
 class Named(Generic[V]):
     """One noun. `commands` is its commands topic, `command` the type of that topic's values."""
 
-    def __init__(self, commands: str, command: type[Any], catalogue: Catalogue[V], link: Link, waits: Waits, origin: str) -> None:
-        self._commands, self._command, self._source = commands, command, f"/{origin}/gateway"
+    def __init__(self, commands: str, command: type[Any], catalogue: Catalogue[V], link: Link, waits: Waits, records: Records) -> None:
+        self._commands, self._command, self._records = commands, command, records
         self.catalogue, self._link, self._waits = catalogue, link, waits
         self._codec: Codec[Any] | None = None
 
-    async def load(self, registry: Registry) -> None:
+    async def load(self) -> None:
         """Fetch the schema. Raises NotRegistered."""
-        self._codec = await asyncio.to_thread(registry.codec, self._commands, self._command)
+        self._codec = await asyncio.to_thread(self._records.registry.codec, self._commands, self._command)
 
     async def fresh(self, position: Position | None, seconds: float, *, lenient: bool) -> Catalogue[V]:
         """What is known, with the command at `position`. Raises NothingSent before all is read; NotYet unless an older state will do."""
@@ -97,10 +98,12 @@ class Named(Generic[V]):
 
     async def _send(self, ask: Ask, codec: Codec[Any]) -> Position:
         id, now = named_id(ask.tenant, self.catalogue.subject.noun, ask.name), datetime.now(UTC)
-        meta = CommandMeta(id=ask.id, aggregate_id=id, tenant=ask.tenant, actor=ask.actor, time=now, key_digest=ask.digest)
-        value = codec.encode(self._command(meta=meta, body=ask.body))
+        meta = CommandMeta(
+            id=ask.id, aggregate_id=id, tenant=ask.tenant, actor=ask.actor, time=now, key_digest=ask.digest, policy=ask.policy
+        )
+        value = self._records.keys.sign(self._commands, codec, self._command(meta=meta, body=ask.body))
         kind = f"soma.{self.catalogue.subject.noun}.{type(ask.body).__name__}"
-        about = headers(id=meta.id, kind=kind, source=self._source, subject=id, time=now, trace=ask.trace)
+        about = headers(id=meta.id, kind=kind, source=self._records.source, subject=id, time=now, trace=ask.trace)
         partition = partition_of(id)
         try:
             offset = await self._link.send(self._commands, partition, id.encode(), value, about)

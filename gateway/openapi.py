@@ -28,6 +28,11 @@ PROBLEM = {
             "description": "For what a session refused: the state that it is in.",
             "anyOf": [{"$ref": "#/components/schemas/Overview"}, {"type": "null"}],
         },
+        "decision": {
+            "type": "object",
+            "description": "For `forbidden`: which decision it was.",
+            "properties": {name: {"type": "string"} for name in ("id", "action", "rule", "version")},
+        },
         "refusal": {"type": "string", "description": "The recorded reason of a refusal."},
         "outcome": {"type": "string", "description": "For `outcome_unknown`: `unknown`."},
         "idempotency_key": {"type": "string", "description": "For `outcome_unknown`: the key to retry with."},

@@ -11,6 +11,7 @@ from gateway.identity import Identity
 from gateway.keys import Keys
 from gateway.models import Models
 from gateway.named import Named
+from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.stream import Streams
@@ -28,6 +29,7 @@ class Parts:
     """Built once a process, by gateway/app.py."""
 
     settings: Settings
+    policy: Policy
     sign_in: SignIn
     rates: Rates
     models: Models

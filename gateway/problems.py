@@ -4,6 +4,7 @@ Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
 ├── Unauthenticated       401  no credential, or one that proves nothing
 ├── Exceeds               403  a key that would give more than it has
+├── Forbidden             403  the policies do not allow it; `decision` names the one that was made
 ├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
@@ -32,6 +33,7 @@ Problem
 └── Unavailable
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
     ├── CannotVerify      503  the keys that credentials are checked with cannot be had, or were perhaps revoked
+    ├── PolicyDown        503  the policies cannot be asked: nothing was sent
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
     └── NotYet            503  the read model has not come as far as asked
@@ -92,6 +94,11 @@ class Unauthenticated(Problem):
 class Exceeds(Problem):
     status, code, title = 403, "exceeds", "A key cannot give more than it has"
     advice = "Ask for fewer scopes or an earlier end, or sign in as somebody who may do more."
+
+
+class Forbidden(Problem):
+    status, code, title = 403, "forbidden", "The policies do not allow it"
+    advice = "Ask whoever keeps the policies, and name the decision: `decision.id`."
 
 
 class NotFound(Problem):
@@ -231,6 +238,10 @@ class NothingSent(Unavailable):
 
 class CannotVerify(Unavailable):
     code, title = "cannot_verify", "Nobody can sign in now"
+
+
+class PolicyDown(Unavailable):
+    code, title = "policy_down", "The policies cannot be asked: nothing was sent"
 
 
 class OutcomeUnknown(Unavailable):

@@ -9,6 +9,7 @@ from gateway.problems import NothingSent
 from projections.session import EVENTS
 from schemas.codec import Codec, headers
 from schemas.registry import Registry
+from schemas.signing import Keys
 from schemas.types.common import LayoutChanged
 from schemas.types.session import OutputDelta, SessionCommand, SessionEvent
 
@@ -20,8 +21,8 @@ T = TypeVar("T")
 class Records:
     """Nothing can be read or written before `load` is through, which needs the registry once."""
 
-    def __init__(self, registry: Registry, origin: str) -> None:
-        self.registry, self._source = registry, f"/{origin}/gateway"
+    def __init__(self, registry: Registry, origin: str, keys: Keys) -> None:
+        self.registry, self.source, self.keys = registry, f"/{origin}/gateway", keys
         self._commands: Codec[SessionCommand] | None = None
         self._events: Codec[SessionEvent] | None = None
         self._output: Codec[OutputDelta] | None = None
@@ -40,10 +41,10 @@ class Records:
         return self._layout is not None
 
     def command(self, command: SessionCommand, trace: dict[str, str]) -> tuple[bytes, list[tuple[str, bytes]]]:
-        """Value and headers of a command's record. Raises NothingSent before `load` is through."""
+        """Value, signed, and headers of a command's record. Raises NothingSent before `load` is through."""
         meta, kind = command.meta, f"soma.session.{type(command.body).__name__}"
-        about = headers(id=meta.id, kind=kind, source=self._source, subject=meta.aggregate_id, time=datetime.now(UTC), trace=trace)
-        return _loaded(self._commands).encode(command), about
+        about = headers(id=meta.id, kind=kind, source=self.source, subject=meta.aggregate_id, time=datetime.now(UTC), trace=trace)
+        return self.keys.sign(COMMANDS, _loaded(self._commands), command), about
 
     async def event(self, value: bytes | None) -> SessionEvent:
         """Raises Unreadable."""

@@ -46,6 +46,7 @@ class Write(NamedTuple):
     digest: Digest
     tenant: str
     actor: str
+    policy: str
     wait: float
     trace: dict[str, str]
     expected_version: int | None = None
@@ -92,6 +93,7 @@ class Writer:
             time=datetime.now(UTC),
             expected_version=write.expected_version,
             key_digest=write.digest,
+            policy=write.policy,
         )
         value, headers = self._records.command(SessionCommand(meta=meta, body=write.body), write.trace)
         try:

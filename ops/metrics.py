@@ -30,6 +30,8 @@ projected = Counter("soma_projected_total", "Events written to the read model")
 projection_seconds = Histogram("soma_projection_seconds", "From an event's command to its row", buckets=SECONDS)
 
 # Gateway
+policy_decisions = Counter("soma_policy_decisions_total", "Decisions of the policies: allow, deny, open, unavailable", ["outcome"])
+policy_seconds = Histogram("soma_policy_seconds", "From a question to the policies to the decision", buckets=SECONDS)
 requests = Histogram("soma_http_seconds", "Requests, from the first byte to the last", ["method", "route", "status"], buckets=SECONDS)
 in_flight = Gauge("soma_writes_in_flight", "Writes that wait for their outcome")
 turn_seconds = Histogram("soma_turn_seconds", "From a POST with input to its recorded reply", buckets=SECONDS)

@@ -118,6 +118,15 @@ class Settings(BaseSettings):
 
     # API keys: what their secrets are made and hashed with (ops/pepper.py)
     soma_keys_pepper: str | None = Field(default=None, repr=False)
+    # What commands are signed with: keys in hexadecimal, the first of them signs
+    soma_command_key: Annotated[Listed, Field(repr=False)] = ()
+
+    # Policies
+    soma_policy_dir: Path | None = None
+    opa_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s@]+/?$")] = None
+    opa_token: str | None = Field(default=None, repr=False)
+    policy_fail_open: bool = False
+    policy_seconds: Annotated[float, Field(gt=0, le=10)] = 0.5
 
     # Models
     soma_models_file: Path | None = None

@@ -14,7 +14,8 @@ MEMORY_LIMIT = 1_000
 """Ids of commands that an aggregate remembers: one more is refused, none is forgotten early."""
 REPORTS_LIMIT = 500
 """Ids of reports among them, where a noun is reported to without end: callers keep the other half."""
-NOT_REMEMBERED = frozenset({"duplicate", "key_reused"})
+NOT_REMEMBERED = frozenset({"duplicate", "key_reused", "unreadable", "unproven"})
+"""Refusals of what came before, and of what has no id that could come again: who sends garbage takes no room from others."""
 
 S = TypeVar("S")
 

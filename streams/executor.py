@@ -21,7 +21,7 @@ from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
 from commands.situation import calls
-from ops import kafka, telemetry
+from ops import command_key, kafka, telemetry
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from schemas.chain import ChainBroken
@@ -200,6 +200,7 @@ async def serve(settings: Settings) -> None:
         side=side,
         effects=Nothing(),
         origin=settings.soma_origin,
+        keys=command_key.load(settings),
     )
     tools = Tools(TOOLS, registry, arguments, "executor")
     for_tools = replace(
@@ -241,3 +242,6 @@ def run(settings: Settings) -> None:
     except (ChainBroken, NotRegistered, LogUnavailable) as error:
         log.critical("%s", error)
         raise SystemExit(1) from None
+    except command_key.BadKey as error:
+        log.critical("%s", error)
+        raise SystemExit(2) from None

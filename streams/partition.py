@@ -23,12 +23,16 @@ FIELDS = 64
 """Bytes of Kafka's own fields in a record, generously."""
 OVERHEAD = 1_024
 """Bytes of a record besides its value where its headers are not made yet, generously."""
+UNPROVEN = "It has no proof by a key that is known here: look at the command in its place."
 PLATFORM = "platform"
 """Actor of the platform's own commands."""
 
 
 class Incoming(Struct, frozen=True):
-    """A record of a commands topic. `command` is None when its bytes cannot be read; `unreadable` then says why. `time` is Kafka's."""
+    """A record of a commands topic. `time` is Kafka's.
+
+    `command` is None when its bytes cannot be read, and `unreadable` says why; or when nobody here signed it: then it is `unproven`.
+    """
 
     position: Position
     command: Any
@@ -37,6 +41,7 @@ class Incoming(Struct, frozen=True):
     time: datetime = datetime.min.replace(tzinfo=UTC)
     trace: dict[str, str] = {}
     unreadable: str = ""
+    unproven: bool = False
 
 
 class Outgoing(Struct, frozen=True):
@@ -122,6 +127,8 @@ class Partition:
 
     def decide(self, incoming: Incoming) -> list[Outgoing]:
         """The records of one command, folded in already: its events, or one Refused."""
+        if incoming.unproven:
+            return self._record(incoming, _unproven(incoming), [Refused(code="unproven", reason=UNPROVEN)])
         if incoming.command is None:
             return self._record(incoming, _unreadable(incoming), [Refused(code="unreadable", reason=incoming.unreadable)])
         meta: CommandMeta = incoming.command.meta
@@ -187,6 +194,7 @@ class Partition:
             index=index,
             count=count,
             key_digest=command.key_digest,
+            policy=command.policy,
             origin=self.origin,
         )
 
@@ -210,6 +218,11 @@ def _at_home(id: str, partition: int) -> bool:
         return partition_of(id) == partition
     except ValueError:
         return False
+
+
+def _unproven(incoming: Incoming) -> CommandMeta:
+    """Its place and nothing else: who could not sign it gets nothing on record, not for an aggregate nor in anybody's name."""
+    return CommandMeta(id=_id_of(incoming.position, "unproven"), aggregate_id="", tenant="", actor=PLATFORM, time=incoming.time)
 
 
 def _unreadable(incoming: Incoming) -> CommandMeta:

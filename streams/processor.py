@@ -215,10 +215,14 @@ class Processor:
         time = datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)
         incoming = Incoming(position, None, record.key or b"", len(record.value or b""), time, trace)
         try:
-            return replace(incoming, command=await self._services.registry.adecode(self._services.commands, record.value))
+            command = await self._services.registry.adecode(self._services.commands, record.value)
         except Unreadable as error:
             await self._services.dead_letter(self.noun, record, str(error))
             return replace(incoming, unreadable=str(error)[:500])
+        if self._services.keys.prove(self.noun.commands, command, record.value or b""):
+            return replace(incoming, command=command)
+        log.warning("%s/%d/%d: a command that nobody here signed", self.noun.commands, self.number, record.offset)
+        return replace(incoming, unproven=True)
 
     async def _append(self, ahead: Partition, records: list[Outgoing]) -> bool:
         """Store all the records or none. False: another writer was there first, and its records are folded in now."""

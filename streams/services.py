@@ -13,6 +13,7 @@ from ops import metrics
 from ops.log import Log, Record
 from schemas.codec import Codec, headers
 from schemas.registry import Registry
+from schemas.signing import Keys
 from schemas.types.common import CommandMeta
 from streams.aggregate import Outline
 from streams.noun import Noun
@@ -86,6 +87,7 @@ class Services:
     side: AIOKafkaProducer
     effects: Effects
     origin: str
+    keys: Keys = field(default_factory=Keys)
     rounds: Rounds = field(default_factory=Rounds)
 
     async def know(self, noun: Noun, partition: int) -> None:
@@ -124,7 +126,7 @@ class Services:
         meta = CommandMeta(id=command_id, aggregate_id=id, tenant=tenant, actor=PLATFORM, time=now)
         kind, source = f"soma.{noun.name}.{type(body).__name__}", f"/{self.origin}/worker"
         about = headers(id=command_id, kind=kind, source=source, subject=id, time=now, trace=trace)
-        value = self.commands.encode(noun.command(meta=meta, body=body))
+        value = self.keys.sign(noun.commands, self.commands, noun.command(meta=meta, body=body))
         await self.side.send_and_wait(noun.commands, value, id.encode(), partition=partition, headers=about)
 
     async def dead_letter(self, noun: Noun, record: Record, reason: str) -> None:

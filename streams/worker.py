@@ -15,7 +15,7 @@ from faust.types.auth import CredentialsT
 from prometheus_client import start_http_server
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential_jitter
 
-from ops import kafka, models, telemetry
+from ops import command_key, kafka, models, telemetry
 from ops.log import Log, LogUnavailable, Record
 from ops.settings import Settings
 from schemas.chain import ChainBroken
@@ -55,6 +55,7 @@ class Worker:
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
         effects: dict[str, Effects] = {SESSION.name: orchestrator} | {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS)}
+        keys = command_key.load(self._settings)
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:
             services[noun.commands] = Services(
@@ -66,6 +67,7 @@ class Worker:
                 side=side,
                 effects=effects[noun.name],
                 origin=self._settings.soma_origin,
+                keys=keys,
                 rounds=rounds,
             )
         orchestrator.start(services[SESSION.commands])
@@ -260,7 +262,8 @@ def _halt_on_error(task: "asyncio.Task[None]") -> None:
 
 
 def _halt(error: BaseException) -> None:
-    expected = isinstance(error, Halt | ChainBroken | LogUnavailable | NotRegistered | models.ModelsFileError | KafkaError)
+    wrong_settings = isinstance(error, models.ModelsFileError | command_key.BadKey)
+    expected = wrong_settings or isinstance(error, Halt | ChainBroken | LogUnavailable | NotRegistered | KafkaError)
     log.critical("stopping: %s", error, exc_info=None if expected else error)
     logging.shutdown()
-    os._exit(2 if isinstance(error, models.ModelsFileError) else 1)
+    os._exit(2 if wrong_settings else 1)

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from gateway.auth import Caller, Principal
 from gateway.named import Ask, Written
+from gateway.needs import needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
     CannotVerify,
@@ -70,6 +71,7 @@ Id = Annotated[str, Path(max_length=200, description="The key's id.", examples=[
 
 @router.post(
     "/keys",
+    dependencies=[needs("key.issue")],
     status_code=201,
     summary="Issue a key",
     response_model=KeyWithSecret,
@@ -93,6 +95,7 @@ async def issue(body: NewKey, asked: Asking, gateway: Gateway) -> Response:
 
 @router.get(
     "/keys",
+    dependencies=[needs("key.list")],
     summary="List keys",
     response_model=KeyList,
     responses=good(200, "A page, by id", {"keys": [KEY], "next_cursor": None}) | bad(Malformed, Invalid, NotYet),
@@ -118,6 +121,7 @@ async def keys(
 
 @router.get(
     "/keys/{id}",
+    dependencies=[needs("key.read")],
     summary="Read a key",
     response_model=Shape,
     responses=good(200, "The key", KEY, READ) | bad(Malformed, NotFound, Invalid, NotYet),
@@ -130,6 +134,7 @@ async def read(id: Id, gateway: Gateway, caller: Caller, fresh: Fresh) -> Respon
 
 @router.post(
     "/keys/{id}/rotate",
+    dependencies=[needs("key.rotate")],
     summary="Rotate a key",
     response_model=KeyWithSecret,
     responses=good(200, "The key, with its new secret", KEY | {"rotation": 2} | SECRET, HEADERS)
@@ -148,6 +153,7 @@ async def rotate(id: Id, body: Rotation, asked: Asking, gateway: Gateway) -> Res
 
 @router.delete(
     "/keys/{id}",
+    dependencies=[needs("key.revoke")],
     summary="Revoke a key",
     response_model=Shape,
     responses=good(200, "The key, revoked", KEY | {"status": "revoked"}, HEADERS) | ACCEPTED | bad(*WRITE, NotFound),
@@ -202,7 +208,8 @@ async def _write(
     wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
     # An Idempotency-Key is its actor's own: another one who uses the same asks for something else.
     route = f"{wish.route} by {wish.actor}"
-    outcome = await gateway.access.write(Ask(id, command, route, wish.key, digest_of(body), wish.tenant, wish.actor, wait, asked.trace))
+    ask = Ask(id, command, route, wish.key, digest_of(body), wish.tenant, wish.actor, asked.policy, wait, asked.trace)
+    outcome = await gateway.access.write(ask)
     headers = {"Location": f"/v1/keys/{id}", "Cache-Control": "no-store"} | asked.prefer.applied()
     if isinstance(outcome, Written):
         headers |= _marks(outcome.known) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
+from gateway.needs import needs
 from gateway.parts import Gateway
 from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet, UnknownModel, UnknownTool
 from gateway.v1.agent_shapes import AGENT, EXAMPLE, AgentList, NewAgent
@@ -23,6 +24,7 @@ UNCHANGED[200]["model"] = Shape
 
 @router.put(
     "/agents/{name}",
+    dependencies=[needs("agent.publish")],
     status_code=201,
     summary="Publish an agent",
     response_model=Shape,
@@ -48,6 +50,7 @@ async def publish(name: Name, body: NewAgent, asked: Asking, gateway: Gateway) -
 
 @router.get(
     "/agents",
+    dependencies=[needs("agent.list")],
     summary="List agents",
     response_model=AgentList,
     responses=good(200, "A page, by name", {"agents": [EXAMPLE], "next_cursor": None}) | bad(Malformed, Invalid, NotYet),
@@ -61,6 +64,7 @@ async def agents(
 
 @router.get(
     "/agents/{name}",
+    dependencies=[needs("agent.read")],
     summary="Read an agent",
     response_model=Shape,
     responses=good(200, "The agent", AGENT, READ) | bad(Malformed, NotFound, Invalid, NotYet),
@@ -72,6 +76,7 @@ async def read(name: Name, gateway: Gateway, caller: Caller, fresh: Fresh, versi
 
 @router.delete(
     "/agents/{name}",
+    dependencies=[needs("agent.retire")],
     summary="Retire an agent",
     response_model=Shape,
     responses=good(200, "The agent, retired", AGENT | {"status": "retired"}, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),
@@ -84,6 +89,7 @@ async def retire(name: Name, asked: Asking, gateway: Gateway, reason: Reason = N
 
 @router.post(
     "/agents/{name}/restore",
+    dependencies=[needs("agent.restore")],
     summary="Restore an agent",
     response_model=Shape,
     responses=good(200, "The agent, offered again", AGENT, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from gateway import prefer
 from gateway.auth import Caller, Principal
+from gateway.needs import decision_of
 from gateway.positions import Place, Position
 from gateway.prefer import Prefer
 from gateway.problems import Malformed, NotJson
@@ -21,9 +22,10 @@ from schemas.types.common import Digest
 
 
 class Asked(NamedTuple):
-    """What every POST may say. `key` is None where the caller sent no Idempotency-Key."""
+    """What every POST may say, and the decision that let it in, as it goes on record. `key` is None where the caller sent none."""
 
     principal: Principal
+    policy: str
     key: str | None
     prefer: Prefer
     trace: dict[str, str]
@@ -60,7 +62,7 @@ async def asked(
 ) -> Asked:
     """Raises Malformed, NotJson."""
     _check_media_type(request)
-    return Asked(caller, key, prefer.parse(preferences or ()), _trace(request))
+    return Asked(caller, decision_of(request).mark, key, prefer.parse(preferences or ()), _trace(request))
 
 
 async def expected(

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from gateway.auth import Caller
 from gateway.identity import Home
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
     Declined,
@@ -27,7 +28,16 @@ from projections.call import Call, document
 from projections.queries import BadCursor, CallFilters
 from projections.session import shown_text
 from schemas.chain import digest
-from schemas.types.session import ApproveCall, DenyCall, SettleCall, ToolCallApproved, ToolCallFinished, ToolCallRequested, ToolCallSettled
+from schemas.types.session import (
+    ApproveCall,
+    DenyCall,
+    MessagePosted,
+    SettleCall,
+    ToolCallApproved,
+    ToolCallFinished,
+    ToolCallRequested,
+    ToolCallSettled,
+)
 
 router = APIRouter(tags=["tool calls"])
 CallId = Annotated[str, Path(max_length=64, description="The call's id.", examples=[ENTRY["id"]])]
@@ -35,8 +45,21 @@ READ = (Malformed, Invalid, ReadModelDown, NotYet)
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 
 
+async def asker(session_id: Id, call: CallId, gateway: Gateway, caller: Caller) -> Facts:
+    """Who asked for the call, for the policies: the actor of the last message before it. None where that is not on record (yet)."""
+    actor = None
+    async for stored in gateway.reader.events(Home.parse(session_id).id, caller.tenant):
+        match stored.event.body:
+            case MessagePosted():
+                actor = stored.event.meta.actor
+            case ToolCallRequested() as asked if asked.call == call:
+                return {"asked_by": actor}
+    return {"asked_by": None}
+
+
 @router.get(
     "/calls",
+    dependencies=[needs("call.list")],
     summary="List tool calls",
     response_model=Ledger,
     responses=good(200, "A page, the newest first", {"calls": [ENTRY], "next_cursor": None}) | bad(*READ),
@@ -57,6 +80,7 @@ async def calls(
 
 @router.get(
     "/sessions/{session_id}/calls",
+    dependencies=[needs("call.list")],
     summary="List a session's tool calls",
     response_model=Ledger,
     responses=good(200, "A page, the newest first", {"calls": [ENTRY], "next_cursor": None}) | bad(*READ, NotFound),
@@ -74,6 +98,7 @@ async def calls_of_session(
 
 @router.get(
     "/sessions/{session_id}/calls/{call}",
+    dependencies=[needs("call.read")],
     summary="Read a tool call",
     response_model=Detailed,
     responses=good(200, "The call, with its arguments and its result", DETAILED) | bad(*READ, NotFound),
@@ -87,6 +112,7 @@ async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Call
 
 @router.get(
     "/approvals",
+    dependencies=[needs("approval.list")],
     summary="List what waits for an approval",
     response_model=Approvals,
     responses=good(200, "A page, the newest first", {"approvals": [DETAILED], "next_cursor": None}) | bad(*READ),
@@ -107,7 +133,13 @@ Changing = Annotated[Change, Depends(change)]
 RESPONSES = good(200, "The session, after it", SESSION, HEADERS) | ACCEPTED_RESPONSE | bad(*WRITE, NotFound, Ended, Declined, NotYet)
 
 
-@router.post("/sessions/{session_id}/calls/{call}/approve", summary="Approve a tool call", response_model=Session, responses=RESPONSES)
+@router.post(
+    "/sessions/{session_id}/calls/{call}/approve",
+    dependencies=[needs("call.approve", asker)],
+    summary="Approve a tool call",
+    response_model=Session,
+    responses=RESPONSES,
+)
 async def approve(body: Approval, call: CallId, change: Changing, gateway: Gateway) -> Response:
     """Let the call go on, with the arguments that were shown, or with others that fit the tool's schema."""
     other = None if body.arguments is None else msgspec.json.encode(body.arguments, order="sorted").decode()
@@ -123,13 +155,25 @@ async def approve(body: Approval, call: CallId, change: Changing, gateway: Gatew
     return await change_session(gateway, change, f"calls/{call}/approve", command, body)
 
 
-@router.post("/sessions/{session_id}/calls/{call}/deny", summary="Deny a tool call", response_model=Session, responses=RESPONSES)
+@router.post(
+    "/sessions/{session_id}/calls/{call}/deny",
+    dependencies=[needs("call.deny")],
+    summary="Deny a tool call",
+    response_model=Session,
+    responses=RESPONSES,
+)
 async def deny(call: CallId, change: Changing, gateway: Gateway, body: Denial | None = None) -> Response:
     """Refuse the call: the model is told so, and the session goes on."""
     return await change_session(gateway, change, f"calls/{call}/deny", DenyCall(call=call, note=body.note if body else None), body)
 
 
-@router.post("/sessions/{session_id}/calls/{call}/settle", summary="Settle a tool call", response_model=Session, responses=RESPONSES)
+@router.post(
+    "/sessions/{session_id}/calls/{call}/settle",
+    dependencies=[needs("call.settle", asker)],
+    summary="Settle a tool call",
+    response_model=Session,
+    responses=RESPONSES,
+)
 async def settle(body: Settlement, call: CallId, change: Changing, gateway: Gateway) -> Response:
     """Say how a call ended whose outcome is unknown, or that still runs: its executor is believed no more."""
     command = SettleCall(call=call, outcome=body.outcome, content=body.result, digest=digest(body.result.encode()), note=body.note)

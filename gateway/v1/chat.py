@@ -6,6 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sse_starlette import ServerSentEvent
 
+from gateway.auth import Caller
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway
 from gateway.problems import (
     Exists,
@@ -30,7 +32,7 @@ from gateway.v1 import openai
 from gateway.v1.asking import Asking
 from gateway.v1.openai import FINISHED, Door
 from gateway.v1.openai_shapes import Completion, NewCompletion
-from gateway.v1.starting import Opening, addressed, started
+from gateway.v1.starting import Opening, addressed, facts, started
 
 router = APIRouter(tags=["openai"], route_class=Door)
 ROUTE = "POST /v1/chat/completions"
@@ -54,8 +56,15 @@ STREAM = (
 COMMON = (Malformed, TooLarge, NotJson, Invalid, UnknownModel, KeyReused, UnknownTool, TooMany, OutcomeUnknown, ReadModelDown)
 
 
+async def wanted_terms(body: NewCompletion, caller: Caller, gateway: Gateway) -> Facts:
+    """What the session would begin with, for the policies."""
+    definition = addressed(gateway, caller.tenant, body.model).definition
+    return facts(definition.model, definition.tools, definition.limits)
+
+
 @router.post(
     "/chat/completions",
+    dependencies=[needs("chat.complete", wanted_terms)],
     summary="Answer a conversation",
     response_model=Completion,
     responses=openai.answers(200, "The answer, whole or as it is written", EXAMPLE, STREAM)

@@ -2,12 +2,16 @@
 
 from fastapi import APIRouter, Response
 
+from gateway.auth import Caller
+from gateway.identity import Home
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import Declined, Full, NotFound, OverBudget, ReadModelDown, UnknownModel
 from gateway.v1.asking import Asking
 from gateway.v1.responses import SESSION, bad, good
 from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, LOCATION, WRITE, Id, opening, write
 from gateway.v1.shapes import Fork, Session
+from gateway.v1.starting import facts
 from projections.fork import MOST_SAID, CannotFork, Past
 from projections.session import overview
 from schemas.types import session as types
@@ -19,8 +23,19 @@ FORKED = {**SESSION, "origin": {"session_id": "019ab3c2-7e1d-7cc0-9f6a-3b1de5a1c
 ERRORS = (*WRITE, NotFound, UnknownModel, Declined, Full, OverBudget, ReadModelDown)
 
 
+async def wanted_terms(session_id: Id, caller: Caller, gateway: Gateway, body: Fork | None = None) -> Facts:
+    """What the fork would begin with, for the policies: what its origin began with, where the caller asks for nothing else."""
+    wanted = body or Fork()
+    page = await gateway.reader.page(Home.parse(session_id).id, caller.tenant, -1, 1)
+    if not page or not isinstance(started := page[0].event.body, SessionStarted):
+        raise NotFound(f"There is no session {session_id}.")
+    limits = types.Limits(**wanted.limits.model_dump()) if wanted.limits else started.limits
+    return facts(wanted.model or started.model, (tool.name for tool in started.tools), limits)
+
+
 @router.post(
     "/sessions/{session_id}/fork",
+    dependencies=[needs("session.fork", wanted_terms)],
     status_code=201,
     summary="Fork a session",
     response_model=Session,

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
+from gateway.needs import needs
 from gateway.parts import Gateway
 from gateway.v1.responses import bad, good, json
 from gateway.v1.shapes import ModelList
@@ -28,6 +29,7 @@ EXAMPLE = {
 
 @router.get(
     "/models",
+    dependencies=[needs("model.list")],
     summary="List the models",
     response_model=ModelList,
     responses=good(200, "The models", EXAMPLE) | bad(),

@@ -83,7 +83,7 @@ class Names(Generic[V]):
         """`defines`: it may lead to a new version, which is answered with 201. Raises as `Named.write` does."""
         wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
         key, caller = asked.key or gateway.identity.key(), asked.principal
-        ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, wait, asked.trace)
+        ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
         outcome = await self.kept(gateway).write(ask)
         headers = {"Location": f"/v1/{self.noun}s/{name}"} | asked.prefer.applied()
         if isinstance(outcome, Written):

@@ -142,7 +142,7 @@ def said(role: str, text: str) -> Said:
 def write(asked: Asked, home: Home, key: str, route: str, command: StartSession | PostMessage, body: BaseModel) -> Write:
     """The write that begins a turn."""
     principal = asked.principal
-    return Write(home, command, route, key, digest_of(body), principal.tenant, principal.actor, 0, asked.trace)
+    return Write(home, command, route, key, digest_of(body), principal.tenant, principal.actor, asked.policy, 0, asked.trace)
 
 
 def name(kind: str, turn: Turn) -> str:

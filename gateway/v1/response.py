@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Response
 from sse_starlette import ServerSentEvent
 
 from gateway.auth import Caller
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
     Busy,
@@ -33,7 +34,7 @@ from gateway.v1.openai import Door
 from gateway.v1.openai_shapes import NewResponse
 from gateway.v1.openai_shapes import Response as Shape
 from gateway.v1.responses import verbatim
-from gateway.v1.starting import Opening, addressed, started
+from gateway.v1.starting import Opening, addressed, facts, started
 from gateway.writer import Write
 from schemas.types.session import PostMessage
 
@@ -84,8 +85,15 @@ class Asker(NamedTuple):
     previous: str | None = None
 
 
+async def wanted_terms(body: NewResponse, caller: Caller, gateway: Gateway) -> Facts:
+    """What the session would begin with, or goes on with, for the policies."""
+    definition = addressed(gateway, caller.tenant, body.model).definition
+    return facts(definition.model, definition.tools, definition.limits)
+
+
 @router.post(
     "/responses",
+    dependencies=[needs("response.create", wanted_terms)],
     summary="Answer in a conversation",
     response_model=Shape,
     responses=openai.answers(200, "The answer, whole or as it is written", EXAMPLE, STREAM)
@@ -113,6 +121,7 @@ async def respond(body: NewResponse, asked: Asking, gateway: Gateway) -> Respons
 
 @router.get(
     "/responses/{response_id}",
+    dependencies=[needs("response.read")],
     summary="Read a response",
     response_model=Shape,
     responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown),

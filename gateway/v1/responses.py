@@ -6,7 +6,17 @@ from typing import Any
 import msgspec
 from fastapi import Response
 
-from gateway.problems import MEDIA_TYPE, CannotVerify, Internal, NothingSent, Problem, RateLimited, Unauthenticated
+from gateway.problems import (
+    MEDIA_TYPE,
+    CannotVerify,
+    Forbidden,
+    Internal,
+    NothingSent,
+    PolicyDown,
+    Problem,
+    RateLimited,
+    Unauthenticated,
+)
 from projections.session import Summary, View, document
 
 Responses = dict[int | str, dict[str, Any]]
@@ -88,7 +98,7 @@ def bad(*kinds: type[Problem], public: bool = False) -> Responses:
     Those that are not public meet what the gate answers, too.
     """
     by_status: dict[int, list[type[Problem]]] = {}
-    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, RateLimited, CannotVerify)
+    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown)
     every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent, *gate)
     for kind in every:
         by_status.setdefault(kind.status, []).append(kind)

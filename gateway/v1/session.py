@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from gateway.auth import Caller
 from gateway.identity import START, Home
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.positions import Moment, Place, Position, moment
 from gateway.problems import (
@@ -36,7 +37,7 @@ from gateway.stream import document as event_document
 from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, Wanted, digest_of
 from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
 from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
-from gateway.v1.starting import requested
+from gateway.v1.starting import Opening, facts, requested, started
 from gateway.writer import Body, Done, Write
 from projections.queries import BadCursor
 from projections.session import overview
@@ -59,9 +60,16 @@ WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, Too
 START_ERRORS = (*WRITE, UnknownModel, UnknownAgent, UnknownTool, OverBudget)
 
 
+async def wanted_terms(body: NewSession, caller: Caller, gateway: Gateway) -> Facts:
+    """What a start asks for, for the policies: of an agent, what that has."""
+    definition = requested(gateway, caller.tenant, body).definition
+    return facts(definition.model, definition.tools, definition.limits)
+
+
 @router.post(
     "/sessions",
     status_code=201,
+    dependencies=[needs("session.start", wanted_terms)],
     summary="Start a session",
     response_model=Session,
     responses=good(201, "The session, after its first turn", SESSION, LOCATION | HEADERS) | ACCEPTED_RESPONSE | bad(*START_ERRORS),
@@ -73,7 +81,8 @@ async def start(body: NewSession, asked: Asking, gateway: Gateway) -> Response:
 
     Under `Prefer: respond-async`, or when the wait runs out, 202 with the position to read it with.
     """
-    command = requested(gateway, asked.principal.tenant, body)
+    tenant = asked.principal.tenant
+    command = started(gateway, tenant, requested(gateway, tenant, body), Opening(body.input, body.metadata))
     return await write(gateway, asked, await opening(gateway, asked, command, body), 201)
 
 
@@ -95,6 +104,7 @@ Changing = Annotated[Change, Depends(change)]
 
 @router.post(
     "/sessions/{session_id}/messages",
+    dependencies=[needs("session.message")],
     summary="Post a message",
     response_model=Session,
     responses=good(200, "The session, after the turn", SESSION, HEADERS)
@@ -108,6 +118,7 @@ async def post_message(body: NewMessage, change: Changing, gateway: Gateway) -> 
 
 @router.post(
     "/sessions/{session_id}/cancel",
+    dependencies=[needs("session.cancel")],
     summary="Cancel a session",
     response_model=Session,
     responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "cancelled"}, HEADERS)
@@ -121,6 +132,7 @@ async def cancel(change: Changing, gateway: Gateway, body: Cancellation | None =
 
 @router.post(
     "/sessions/{session_id}/close",
+    dependencies=[needs("session.close")],
     summary="Close a session",
     response_model=Session,
     responses=good(200, "The session, ended", SESSION | {"status": "ended", "outcome": "closed"}, HEADERS)
@@ -134,6 +146,7 @@ async def close(change: Changing, gateway: Gateway, body: Closing | None = None)
 
 @router.get(
     "/sessions",
+    dependencies=[needs("session.list")],
     summary="List sessions",
     response_model=SessionList,
     responses=good(200, "A page, the newest first", {"sessions": [OVERVIEW], "next_cursor": None})
@@ -158,6 +171,7 @@ async def sessions(
 
 @router.get(
     "/sessions/{session_id}",
+    dependencies=[needs("session.read")],
     summary="Read a session",
     response_model=Session,
     responses=good(200, "The session", SESSION, HEADERS)
@@ -200,6 +214,7 @@ async def read(
 
 @router.get(
     "/sessions/{session_id}/events",
+    dependencies=[needs("session.follow")],
     summary="Follow a session",
     response_model=EventPage,
     responses=good(200, "The events, as a page or as they happen", {"events": [EVENT], "next_after": "e0-42", "more": False}, stream=STREAM)
@@ -235,9 +250,15 @@ async def events(
     return json({"events": [event_document(event, place) for place, event in page], "next_after": last and str(last), "more": more})
 
 
-def _who(gateway: Parts, asked: Asked) -> tuple[str, str, float, dict[str, str]]:
+def _who(gateway: Parts, asked: Asked) -> tuple[str, str, str, float, dict[str, str]]:
     """The fields of a Write that come from the request alone."""
-    return asked.principal.tenant, asked.principal.actor, asked.prefer.seconds(gateway.settings.gateway_wait_seconds), asked.trace
+    return (
+        asked.principal.tenant,
+        asked.principal.actor,
+        asked.policy,
+        asked.prefer.seconds(gateway.settings.gateway_wait_seconds),
+        asked.trace,
+    )
 
 
 async def change_session(gateway: Parts, change: Change, action: str, command: Body, body: BaseModel | None) -> Response:

@@ -1,10 +1,11 @@
 """From what a caller names (a model, an agent, tools) to the terms that a session begins with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import asdict, replace
 
+from gateway.needs import Facts
 from gateway.parts import Parts
 from gateway.problems import Invalid, UnknownAgent, UnknownTool
 from gateway.v1.shapes import NewSession
@@ -33,15 +34,19 @@ class Opening(NamedTuple):
     idle_seconds: int | None = None
 
 
-def requested(gateway: Parts, tenant: str, body: NewSession) -> StartSession:
-    """The command of POST /v1/sessions. Raises Invalid, UnknownAgent, UnknownModel, UnknownTool."""
+def requested(gateway: Parts, tenant: str, body: NewSession) -> Terms:
+    """What POST /v1/sessions asks for. Raises Invalid, UnknownAgent."""
     limits = Limits(**body.limits.model_dump()) if body.limits else None
     if body.agent:
         terms = preset(gateway, tenant, body.agent)
-        terms = Terms(replace(terms.definition, limits=narrowed(terms.definition.limits, limits)), terms.agent)
-    else:
-        terms = own(body.model or "", instructions=body.instructions, tools=tuple(body.tools), limits=limits)
-    return started(gateway, tenant, terms, Opening(body.input, body.metadata))
+        return Terms(replace(terms.definition, limits=narrowed(terms.definition.limits, limits)), terms.agent)
+    return own(body.model or "", instructions=body.instructions, tools=tuple(body.tools), limits=limits)
+
+
+def facts(model: str, tools: Iterable[str], limits: Limits | None) -> Facts:
+    """What a session would begin with, for the policies. A limit that there is none of is left out."""
+    named = {name: value for name, value in asdict(limits).items() if value is not None} if limits else {}
+    return {"model": model, "tools": list(tools), "limits": named}
 
 
 def started(gateway: Parts, tenant: str, terms: Terms, opening: Opening) -> StartSession:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
+from gateway.needs import needs
 from gateway.parts import Gateway
 from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet
 from gateway.v1.asking import Asking, Fresh
@@ -51,6 +52,7 @@ UNCHANGED[200]["model"] = Shape
 @router.post(
     "/tools",
     status_code=201,
+    dependencies=[needs("tool.register")],
     summary="Register a tool",
     response_model=Shape,
     responses=good(201, "The tool, with its new version", TOOL, HEADERS) | UNCHANGED | ACCEPTED | bad(*WRITE, Declined),
@@ -66,6 +68,7 @@ async def register(body: NewTool, asked: Asking, gateway: Gateway) -> Response:
 
 @router.get(
     "/tools",
+    dependencies=[needs("tool.list")],
     summary="List tools",
     response_model=ToolList,
     responses=good(200, "A page, by name", {"tools": [OVERVIEW], "next_cursor": None}) | bad(Malformed, Invalid, NotYet),
@@ -79,6 +82,7 @@ async def tools(
 
 @router.get(
     "/tools/{name}",
+    dependencies=[needs("tool.read")],
     summary="Read a tool",
     response_model=Shape,
     responses=good(200, "The tool", TOOL, READ) | bad(Malformed, NotFound, Invalid, NotYet),
@@ -90,6 +94,7 @@ async def read(name: Name, gateway: Gateway, caller: Caller, fresh: Fresh, versi
 
 @router.delete(
     "/tools/{name}",
+    dependencies=[needs("tool.retire")],
     summary="Retire a tool",
     response_model=Shape,
     responses=good(200, "The tool, retired", TOOL | {"status": "retired"}, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),
@@ -102,6 +107,7 @@ async def retire(name: Name, asked: Asking, gateway: Gateway, reason: Reason = N
 
 @router.post(
     "/tools/{name}/restore",
+    dependencies=[needs("tool.restore")],
     summary="Restore a tool",
     response_model=Shape,
     responses=good(200, "The tool, offered again", TOOL, HEADERS) | ACCEPTED | bad(*WRITE, NotFound, Declined),

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Response
 
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.positions import Position
 from gateway.problems import Invalid, NotYet, UnknownTool
@@ -15,7 +16,7 @@ from gateway.v1.call_shapes import DETAILED, Detailed
 from gateway.v1.responses import ACCEPTED, bad, good, json, marks
 from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, opening
 from gateway.v1.shapes import Execution
-from gateway.v1.starting import granted
+from gateway.v1.starting import facts, granted
 from gateway.writer import Accepted, Write
 from ops import json_schema
 from projections.queries import ReadModelDown
@@ -31,8 +32,14 @@ ARGUMENT_BYTES = 64 << 10
 ERRORS = (*WRITE, UnknownTool)
 
 
+async def wanted_terms(body: Execution) -> Facts:
+    """What the call's session would begin with, for the policies. No model has a part in it."""
+    return facts("", [body.tool], types.Limits(**body.limits.model_dump()) if body.limits else None)
+
+
 @router.post(
     "/tool_executor",
+    dependencies=[needs("tool.execute", wanted_terms)],
     status_code=201,
     summary="Call a tool",
     response_model=Detailed,

@@ -54,6 +54,7 @@ class EventMeta(Struct, frozen=True, kw_only=True):
     index: int
     count: int
     key_digest: Digest | None = None
+    policy: str | None = None
     origin: str
 
 

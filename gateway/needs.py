@@ -1,0 +1,63 @@
+"""What a route needs to be allowed: it names its action, and nothing of it runs before the policies let the caller in."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+
+from gateway.auth import Caller
+from gateway.parts import Gateway
+from gateway.policy import Decision, Question
+from gateway.problems import Forbidden
+
+Facts = dict[str, Any]
+"""What the policies may want to know of a request besides who, what and where from."""
+_ACTION = "soma_action"
+
+
+async def nothing() -> Facts:
+    """An action about which the request itself says enough."""
+    return {}
+
+
+def needs(action: str, facts: Callable[..., Awaitable[Facts]] = nothing) -> Any:
+    """The dependency of a route that does `action`, to be listed in its `dependencies`. `facts` is one that finds the action's own facts.
+
+    The part of `action` before the point is the kind of the resource; its id is what the path's parameter of that kind says. Whatever a
+    route acts on belongs to the caller's tenant, or is not found: so that is the tenant of the resource. Raises Forbidden, PolicyDown.
+    """
+
+    async def allowed(request: Request, caller: Caller, gateway: Gateway, own: Annotated[Facts, Depends(facts)]) -> None:
+        resource = _resource(action, request.path_params) | {"tenant": caller.tenant}
+        remote = request.client.host if request.client else None
+        about = {"method": request.method, "path": request.url.path, "remote": remote} | own
+        decision = await gateway.policy.decide(Question(caller, action, resource, about))
+        if decision.outcome == "deny":
+            raise forbidden(decision)
+        request.state.decision = decision
+
+    setattr(allowed, _ACTION, action)
+    return Depends(allowed)
+
+
+def decision_of(request: Request) -> Decision:
+    """The decision that let this request in."""
+    found: Decision = request.state.decision
+    return found
+
+
+def action_of(route: APIRoute) -> str | None:
+    """The action that a route names."""
+    return next((found for each in route.dependencies if (found := getattr(each.dependency, _ACTION, None))), None)
+
+
+def forbidden(decision: Decision) -> Forbidden:
+    """The answer to who was kept out: the decision's id finds it again."""
+    about = {"id": decision.id, "action": decision.action, "rule": decision.rule, "version": decision.version}
+    return Forbidden(" ".join(decision.reasons) or f"The rule {decision.rule} does not allow it.", decision=about)
+
+
+def _resource(action: str, path: dict[str, Any]) -> dict[str, str | None]:
+    kind = action.partition(".")[0]
+    return {"kind": kind, "id": path.get(f"{kind}_id") or path.get(kind) or path.get("name")}

@@ -1,0 +1,50 @@
+"""Where the keys come from that commands are signed and proved with: SOMA_COMMAND_KEY, else a file in the data directory."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from ops.settings import Settings
+from schemas.signing import MIN_KEY_BYTES, Keys
+
+FILE = "command.key"
+
+
+class BadKey(ValueError):
+    """A key that cannot be used. Says where it stands, and nothing of it."""
+
+
+def load(settings: Settings) -> Keys:
+    """The keys, of which there are none where neither place has one: then commands are not signed. Raises BadKey."""
+    if settings.soma_command_key:
+        return _keys("SOMA_COMMAND_KEY", settings.soma_command_key)
+    path = settings.soma_data_dir / FILE
+    try:
+        text = path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return Keys()
+    except (OSError, ValueError) as error:
+        raise BadKey(f"{path} cannot be read: {error}.") from error
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise BadKey(f"{path} can be read by others: run `chmod 600 {path}`.")
+    return _keys(str(path), text.split())
+
+
+def make(data_dir: Path) -> None:
+    """A key of this data directory's own, where it has none yet: readable by its owner alone."""
+    path = data_dir / FILE
+    if path.exists():
+        return
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(MIN_KEY_BYTES) + "\n")
+    new.rename(path)
+
+
+def _keys(where: str, texts: list[str] | tuple[str, ...]) -> Keys:
+    try:
+        return Keys([bytes.fromhex(text) for text in texts])
+    except ValueError:  # its text may show the key
+        raise BadKey(f"{where}: a key is at least {2 * MIN_KEY_BYTES} hexadecimal digits, as `openssl rand -hex 32` writes them.") from None
