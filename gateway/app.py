@@ -35,6 +35,7 @@ from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.writer import Writer
 from ops import kafka, models, telemetry
+from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from projections import database
@@ -104,6 +105,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             reader=reader,
             streams=Streams(tail, reader, records),
             tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
+            artifacts=Artifacts(settings),
             health=Health(link, tail, known, records, queries),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))

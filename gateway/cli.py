@@ -65,6 +65,11 @@ def register(
         definition = yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} is neither JSON nor YAML: {error}", param_hint="FILE") from None
+    register_definition(definition, as_json)
+
+
+def register_definition(definition: Any, as_json: bool) -> None:
+    """Register what is defined, and say so."""
     _report(_ask("POST", "/v1/tools", json=definition), as_json)
 
 

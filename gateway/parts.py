@@ -12,6 +12,7 @@ from gateway.named import Named
 from gateway.reader import Reader
 from gateway.stream import Streams
 from gateway.writer import Writer
+from ops.artifacts import Artifacts
 from ops.settings import Settings
 from projections.tool import Tool
 
@@ -27,6 +28,7 @@ class Parts:
     reader: Reader
     streams: Streams
     tools: Named[Tool]
+    artifacts: Artifacts
     health: Health
 
 

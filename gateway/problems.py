@@ -25,6 +25,7 @@ Problem
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
+    ├── ArtifactsDown     503  the artifact store fails: results that lie there have to wait
     └── NotYet            503  the read model has not come as far as asked
 """
 
@@ -180,6 +181,11 @@ class OutcomeUnknown(Unavailable):
 
 class ReadModelDown(Unavailable):
     code, title = "read_model_down", "The read model does not answer"
+
+
+class ArtifactsDown(Unavailable):
+    code, title = "artifacts_down", "The artifact store does not answer"
+    advice = "Send it again after the time that Retry-After names; what the model was shown of the result is in the call."
 
 
 class NotYet(Unavailable):

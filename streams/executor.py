@@ -20,19 +20,24 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
-from commands.situation import calls
-from ops import kafka, telemetry
+from commands.situation import calls, unknown_of
+from ops import kafka, metrics, telemetry
+from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from schemas.chain import IN_DOUBT, ChainBroken
 from schemas.codec import Unreadable
 from schemas.registry import NotRegistered, Registry
 from streams.attempt import Attempts, Job
+from streams.breaker import Breakers
+from streams.inquiry import Inquiries
 from streams.partition import Partition
+from streams.report import Report
 from streams.services import Nothing, Services
 from streams.session import SESSION
 from streams.snapshots import load
 from streams.tool import TOOL, TOOLS, Tools
+from streams.tools.running import Runners, ways
 
 log = logging.getLogger("soma.executor")
 GROUP = "soma-executor"
@@ -47,8 +52,17 @@ LOOK_SECONDS = 3.0
 class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
     """The partitions that this process has, and the calls that they ask for."""
 
-    def __init__(self, id: str, consumer: AIOKafkaConsumer, services: Services, attempts: Attempts, admin: AdminClient) -> None:
+    def __init__(
+        self,
+        id: str,
+        consumer: AIOKafkaConsumer,
+        services: Services,
+        attempts: Attempts,
+        inquiries: Inquiries,
+        admin: AdminClient,
+    ) -> None:
         self._id, self._consumer, self._services, self._attempts, self._admin = id, consumer, services, attempts, admin
+        self._inquiries = inquiries
         self._partitions: dict[int, Partition] = {}
         self._new: set[int] = set()
         self._others: dict[str, tuple[Job, Running]] = {}
@@ -60,6 +74,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._others.clear()
         self._new.clear()
         self._attempts.forget_unclaimed()
+        self._inquiries.forget()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._consumer.pause(*assigned)
@@ -76,6 +91,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                     if place.partition in self._partitions:
                         await self._take(self._partitions[place.partition], records)
                 self._press()
+                self._attempts.measure()
                 if looking.done():
                     looking.result()
         finally:
@@ -134,6 +150,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         """Bring what runs here in line with what these sessions wait for."""
         for id in ids:
             outline = partition.peek(id)
+            self._inquiries.keep(partition.number, id, outline.tenant or "", unknown_of(outline.state))
             open_calls = calls(outline.state)
             if not open_calls and not self._attempts.knows(id):
                 continue
@@ -167,6 +184,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             for job, call in [each for each in self._others.values() if each[1].executor not in living]:
                 log.warning("call %s: executor %s is lost: beginning again", call.call, call.executor)
+                metrics.calls_lost.inc()
                 self._others.pop(call.call, None)
                 self._attempts.want(job, call.attempt + 1)
 
@@ -212,10 +230,13 @@ async def serve(settings: Settings) -> None:
         commands=await asyncio.to_thread(registry.codec, TOOL.commands, TOOL.command),
         events=await asyncio.to_thread(registry.codec, TOOL.events, TOOL.event),
     )
-    attempts = Attempts(id, services, for_tools, tools, settings)
+    runners, report = Runners(ways(settings)), Report(services, Artifacts(settings))
+    attempts = Attempts(id, services, tools, Breakers(id, for_tools, tools), runners, report)
+    inquiries = Inquiries(tools, runners, report)
+    executor = Executor(id, consumer, services, attempts, inquiries, AdminClient(kafka.confluent(settings)))
     await asyncio.gather(side.start(), consumer.start())
     following = asyncio.create_task(tools.run())
-    running = asyncio.create_task(Executor(id, consumer, services, attempts, AdminClient(kafka.confluent(settings))).run())
+    running = asyncio.create_task(executor.run())
     log.info("executor %s", id)
     try:
         await asyncio.gather(following, running)
@@ -223,7 +244,8 @@ async def serve(settings: Settings) -> None:
         for task in (following, running):
             task.cancel()
         await asyncio.gather(following, running, return_exceptions=True)
-        await attempts.close()
+        await asyncio.gather(attempts.close(), inquiries.close())
+        await runners.close()
         await asyncio.gather(consumer.stop(), side.stop())
 
 

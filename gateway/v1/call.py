@@ -4,11 +4,13 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from gateway.auth import Caller
 from gateway.identity import Home
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
+    ArtifactsDown,
     Declined,
     Ended,
     Invalid,
@@ -17,12 +19,13 @@ from gateway.problems import (
     NotYet,
     ReadModelDown,
 )
-from gateway.v1.asking import Asking, Fresh
+from gateway.v1.asking import Asking, Fresh, IfNoneMatch, matches
 from gateway.v1.call_shapes import DETAILED, ENTRY, Approval, Approvals, Denial, Detailed, Ledger, Settlement, Status
-from gateway.v1.responses import SESSION, bad, good, json
+from gateway.v1.responses import SESSION, Responses, bad, good, json
 from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, Change, Id, Limit, change_session, wait_for
 from gateway.v1.shapes import Session
 from ops import json_schema
+from ops.artifacts import StoreDown
 from projections.call import Call, document
 from projections.queries import BadCursor, CallFilters
 from projections.session import shown_text
@@ -32,6 +35,15 @@ from schemas.types.session import ApproveCall, DenyCall, SettleCall, ToolCallApp
 router = APIRouter(tags=["tool calls"])
 CallId = Annotated[str, Path(max_length=64, description="The call's id.", examples=[ENTRY["id"]])]
 READ = (Malformed, Invalid, ReadModelDown, NotYet)
+PLAIN = "text/plain; charset=utf-8"
+WHOLE: Responses = {
+    200: {
+        "description": "The result, byte for byte",
+        "content": {PLAIN: {"schema": {"type": "string"}, "example": "42"}},
+        "headers": {"ETag": {"description": "Its digest (BLAKE2b, 128 bits).", "schema": {"type": "string"}}},
+    },
+    304: {"description": "It has the digest of If-None-Match"},
+}
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 
 
@@ -83,6 +95,35 @@ async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Call
     home = Home.parse(session_id)
     await wait_for(gateway, fresh)
     return json(await _detailed(gateway, await _found(gateway, home, call, caller.tenant)))
+
+
+@router.get(
+    "/sessions/{session_id}/calls/{call}/result",
+    summary="Read a tool call's whole result",
+    response_class=PlainTextResponse,
+    responses=WHOLE | bad(*READ, NotFound, ArtifactsDown),
+)
+async def read_result(
+    session_id: Id, call: CallId, gateway: Gateway, caller: Caller, fresh: Fresh, if_none_match: IfNoneMatch = None
+) -> Response:
+    """What the tool answered, all of it, however large: always as plain text, for what it holds is the tool's."""
+    home = Home.parse(session_id)
+    await wait_for(gateway, fresh)
+    found = await _found(gateway, home, call, caller.tenant)
+    if found.result_digest is None:
+        raise NotFound(f"The call {call} has no result yet: it is {found.status}.")
+    headers = {"ETag": f'"{found.result_digest.hex()}"', "X-Content-Type-Options": "nosniff"}
+    if matches(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    if found.artifact is None:
+        return PlainTextResponse(await _shown(gateway, found), headers=headers)
+    try:
+        pieces = await gateway.artifacts.read(found.artifact)
+    except FileNotFoundError:
+        raise NotFound(f"The result is not in the artifact store any more: {found.artifact} is missing there.") from None
+    except StoreDown as error:
+        raise ArtifactsDown(str(error)) from error
+    return StreamingResponse(pieces, headers={**headers, "Content-Length": str(found.result_bytes)}, media_type=PLAIN)
 
 
 @router.get(
@@ -163,6 +204,14 @@ async def _found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
     if found is None:
         raise NotFound(f"There is no call {call} in session {home.id}.")
     return found
+
+
+async def _shown(gateway: Parts, call: Call) -> str:
+    """The result as the record has it. Raises NotFound where it is sealed."""
+    result = (await _detailed(gateway, call))["result"]
+    if not isinstance(result, str):
+        raise NotFound("The result is sealed, and is not shown here.")
+    return result
 
 
 async def _detailed(gateway: Parts, call: Call) -> dict[str, Any]:
