@@ -136,7 +136,7 @@ class Process:
 
 
 class Cluster:
-    """Two workers, a projector and a gateway. Whatever it started is gone at the end."""
+    """Two workers, two executors, a projector and a gateway. Whatever it started is gone at the end."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
         self.settings, self.directory, self.trials = settings, directory, 0
@@ -155,13 +155,13 @@ class Cluster:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.gather(*[process.destroy() for process in self.processes])
 
-    async def settle(self, workers: int = 2) -> None:
-        """Everything runs, kept by a supervisor, with so many workers; returns when the gateway says it is well."""
-        for process in [self.gateway, self.projector, *self.workers[:workers]]:
+    async def settle(self, workers: int = 2, executors: int = 0) -> None:
+        """Everything runs, kept by a supervisor, with so many workers and executors; returns when the gateway says it is well."""
+        for process in [self.gateway, self.projector, *self.workers[:workers], *self.executors[:executors]]:
             if not process.kept:
                 await process.destroy()
                 process.keep()
-        await asyncio.gather(*[worker.stop() for worker in self.workers[workers:]])
+        await asyncio.gather(*[process.stop() for process in (*self.workers[workers:], *self.executors[executors:])])
         await until(lambda: self.owners() == workers, f"{workers} workers own everything")
         await self.healthy()
 
@@ -199,7 +199,8 @@ class Cluster:
 def environment(settings: Settings) -> dict[str, str]:
     """What a process of this platform sees: its settings, and of our environment only what it takes to run."""
     ours = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    theirs = {name.upper(): str(value) for name, value in settings.model_dump(exclude_unset=True).items() if value is not None}
+    set_here = {name.upper(): value for name, value in settings.model_dump(exclude_unset=True).items() if value is not None}
+    theirs = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in set_here.items()}
     return {**ours, **theirs, "PYTHONUNBUFFERED": "1"}
 
 
