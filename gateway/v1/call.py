@@ -39,7 +39,7 @@ PLAIN = "text/plain; charset=utf-8"
 WHOLE: Responses = {
     200: {
         "description": "The result, byte for byte",
-        "content": {PLAIN: {"schema": {"type": "string"}, "example": "42"}},
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "42"}},
         "headers": {"ETag": {"description": "Its digest (BLAKE2b, 128 bits).", "schema": {"type": "string"}}},
     },
     304: {"description": "It has the digest of If-None-Match"},
