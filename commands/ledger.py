@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from commands import call as calling
 from commands.call import Awaiting, Call, Running
 from commands.decision import Refusal
@@ -73,10 +75,14 @@ def _result(talk: Talk, call: Running, body: RecordResult, now: datetime) -> Too
 
 
 def _said(body: SettleCall, attempt: int) -> ToolCallFinished:
-    size = len(body.content.encode() if isinstance(body.content, str) else body.content.ciphertext)
-    return ToolCallFinished(
-        call=body.call, attempt=attempt, outcome=body.outcome, content=body.content, digest=body.digest, bytes=size, note=body.note
+    finished = ToolCallFinished(
+        call=body.call, attempt=attempt, outcome=body.outcome, content=body.content, digest=body.digest, bytes=_size(body)
     )
+    return replace(finished, note=body.note)
+
+
+def _size(body: SettleCall) -> int:
+    return len(body.content.encode() if isinstance(body.content, str) else body.content.ciphertext)
 
 
 def _judge(draft: Draft, call: Call, body: ApproveCall | DenyCall) -> Decision:
@@ -94,14 +100,15 @@ def _judge(draft: Draft, call: Call, body: ApproveCall | DenyCall) -> Decision:
 
 
 def _settle(state: State, body: Any) -> Decision:
-    """What is said about a call that is not open: one whose outcome was unknown is known now."""
+    """What is said about a call that is not open: one whose outcome was unknown is known now. It was charged when it became unknown."""
     unknown = next((each for each in unknown_of(state) if each.call == body.call), None)
     match body:
-        case RecordResult() if unknown and unknown.attempt == body.attempt:
-            settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, usage=body.usage)
-            return [settled]
+        case RecordResult() if unknown and unknown.attempt == body.attempt and body.outcome != "unknown":
+            settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest)
+            return [replace(settled, bytes=body.bytes, artifact=body.artifact)]
         case SettleCall() if unknown:
-            return [ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, note=body.note)]
+            settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, note=body.note)
+            return [replace(settled, bytes=_size(body))]
         case ApproveCall() | DenyCall() | SettleCall():
             return Refusal("no_such_call", "No open call of this session has this id.")
     return LATE

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from commands import call as calling
 from commands import talk as talking
-from commands.call import Awaiting, Calls
+from commands.call import Awaiting, Call, Calls
 from commands.talk import MESSAGE_TOKENS, Stop, Talk, Unknown
 from schemas.types.common import CommandMeta
 from schemas.types.session import (
@@ -140,7 +140,7 @@ def _after_call(state: State, body: Any, now: datetime) -> State:
         case ToolCallRequested(), (Acting(talk, open) | Waiting(talk, open)):
             return _acting(_wished(talk, body), calling.evolve(open, body), now)
         case _, (Acting(talk, open) | Waiting(talk, open)):
-            return _acting(_worked(talk, body), calling.evolve(open, body), now)
+            return _acting(_worked(talk, body, open, now), calling.evolve(open, body), now)
     raise ValueError(type(body).__name__)
 
 
@@ -182,8 +182,8 @@ def _wished(talk: Talk, body: ToolCallRequested) -> Talk:
     return replace(heard, streak=calling.streak(talk, body.tool, body.digest))
 
 
-def _worked(talk: Talk, body: Any) -> Talk:
-    """After an event of a call."""
+def _worked(talk: Talk, body: Any, open: Calls, now: datetime) -> Talk:
+    """After an event of one of the open calls."""
     match body:
         case ToolCallStarted():
             return calling.begun(talk, body.call, body.attempt)
@@ -192,11 +192,16 @@ def _worked(talk: Talk, body: Any) -> Talk:
         case ToolCallFinished():
             after = talking.billed(talking.heard(talk, body.content), body.usage)
             if body.outcome == "unknown":
-                return replace(after, unknown=(*after.unknown, Unknown(body.call, body.attempt)))
+                return replace(after, unknown=(*after.unknown, _unknown(talk, calling.find(open, body.call), body.attempt, now)))
             if body.outcome in ("budget", "repeated") and isinstance(body.content, str):
                 return replace(after, stop=Stop(body.outcome, body.content))
             return after
     return talk
+
+
+def _unknown(talk: Talk, call: Call, attempt: int, now: datetime) -> Unknown:
+    tool = talk.terms.tool(call.tool)
+    return Unknown(call.call, attempt, call.tool, tool.version if tool else 0, now)
 
 
 def _acting(talk: Talk, calls: Calls, now: datetime) -> State:

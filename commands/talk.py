@@ -46,10 +46,13 @@ class Used(Struct, frozen=True, array_like=True):
 
 
 class Unknown(Struct, frozen=True, array_like=True):
-    """A call that may have had its effect: nobody knows yet."""
+    """A call that may have had its effect: nobody knows yet. The tool's version may say where to ask."""
 
     call: str
     attempt: int
+    tool: str
+    version: int
+    since: datetime
 
 
 class Streak(Struct, frozen=True, array_like=True):

@@ -44,6 +44,7 @@ from gateway.waits import Waits
 from gateway.watch import Watch
 from gateway.writer import Writer
 from ops import command_key, kafka, models, pepper, telemetry
+from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from ops.witness import Witness
@@ -135,6 +136,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             access=access,
             keys=keys,
             watch=watch,
+            artifacts=Artifacts(settings),
             health=Health(link, tail, (tools, agents, issued), records, queries, sign_in),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))

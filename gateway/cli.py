@@ -43,7 +43,7 @@ def show_tool(name: Name, version: Version = None, as_json: Json = False) -> Non
 @tools.command()
 def register(file: File, as_json: Json = False) -> None:
     """Register a tool, or a new version of it."""
-    _report(_ask("POST", "/v1/tools", json=_definition(file)), as_json)
+    register_definition(_definition(file), as_json)
 
 
 @tools.command("retire")
@@ -120,6 +120,11 @@ def _definition(file: Path) -> Any:
         return yaml.safe_load(sys.stdin.read() if str(file) == "-" else file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{file} is neither JSON nor YAML: {error}", param_hint="FILE") from None
+
+
+def register_definition(definition: Any, as_json: bool) -> None:
+    """Register what is defined, and say so."""
+    _report(_ask("POST", "/v1/tools", json=definition), as_json)
 
 
 def _standing(known: dict[str, Any]) -> str:

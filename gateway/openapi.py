@@ -60,9 +60,10 @@ ABOUT: dict[str, Any] = {
     "openapi_tags": [
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
-        {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
+        {"name": "tool calls", "description": "The ledger: what was asked for, allowed by whom, run how often, ended how."},
         {"name": "agents", "description": "Terms under a name, that sessions begin with."},
         {"name": "openai", "description": "For clients of OpenAI's API: the same sessions behind its routes."},
+        {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},
         {"name": "problems", "description": "What can go wrong."},

@@ -18,6 +18,7 @@ from gateway.stream import Streams
 from gateway.turn import Turns
 from gateway.watch import Watch
 from gateway.writer import Writer
+from ops.artifacts import Artifacts
 from ops.settings import Settings
 from projections.access import Key
 from projections.agent import Agent
@@ -43,6 +44,7 @@ class Parts:
     access: Named[Key]
     keys: Keys
     watch: Watch
+    artifacts: Artifacts
     health: Health
 
 

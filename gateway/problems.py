@@ -36,6 +36,7 @@ Problem
     ├── PolicyDown        503  the policies cannot be asked: nothing was sent
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
+    ├── ArtifactsDown     503  the artifact store fails: results that lie there have to wait
     └── NotYet            503  the read model has not come as far as asked
 """
 
@@ -251,6 +252,11 @@ class OutcomeUnknown(Unavailable):
 
 class ReadModelDown(Unavailable):
     code, title = "read_model_down", "The read model does not answer"
+
+
+class ArtifactsDown(Unavailable):
+    code, title = "artifacts_down", "The artifact store does not answer"
+    advice = "Send it again after the time that Retry-After names; what the model was shown of the result is in the call."
 
 
 class NotYet(Unavailable):

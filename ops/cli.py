@@ -151,9 +151,10 @@ def events_void(
 
 def main() -> None:
     """The entry point."""
-    from gateway.cli import agents, keys, token, tools
+    from gateway.cli import agents, keys, register_definition, token, tools
     from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model
+    from streams.tools.cli import import_mcp
 
     events_app.callback()(cli_replay.events)
     app.command()(cli_replay.show)
@@ -163,6 +164,7 @@ def main() -> None:
     app.command()(cli_read_model.rebuild)
     app.command()(cli_read_model.migrate)
     app.command()(token)
+    tools.command("import-mcp")(import_mcp(register_definition))
     app.add_typer(tools, name="tools")
     app.add_typer(agents, name="agents")
     app.add_typer(keys, name="keys")

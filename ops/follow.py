@@ -5,6 +5,7 @@ catalogue needs no store, and is lost and had again with its process.
 """
 
 import asyncio
+import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +84,10 @@ class Catalogue(Generic[V]):
     def all(self, tenant: str) -> list[V]:
         """All that the tenant has, in no particular order."""
         return list(self._known[tenant].values()) if tenant in self._known else []
+
+    def everybodys(self) -> Iterator[V]:
+        """What all tenants have."""
+        return itertools.chain.from_iterable(of_tenant.values() for of_tenant in self._known.values())
 
     @property
     def ready(self) -> bool:

@@ -24,6 +24,15 @@ lag = Gauge("soma_lag_records", "Records behind the end of the partition", ["rea
 effects = Gauge("soma_effects_outstanding", "Model calls that states wait for, in this process")
 model_seconds = Histogram("soma_model_seconds", "Model calls from start to end", ["model", "outcome"], buckets=SECONDS)
 
+# Executor
+tool_seconds = Histogram("soma_tool_seconds", "Attempts of tool calls, from begin to end", ["tool", "outcome"], buckets=SECONDS)
+calls_running = Gauge("soma_calls_running", "Attempts of tool calls under way in this process")
+calls_waiting = Gauge("soma_calls_waiting", "Tool calls that wait in this process for their turn")
+calls_refused = Counter("soma_calls_refused_total", "Tool calls that were not made because the breaker was open")
+calls_lost = Counter("soma_calls_lost_total", "Tool calls begun again here because their executor was lost")
+calls_unknown = Gauge("soma_calls_unknown", "Calls whose outcome is unknown and whose tool is asked how they ended, in this process")
+breakers_open = Gauge("soma_breakers_open", "Tools whose breaker is not closed, as this process knows them")
+
 # Projector
 projector_moved = Counter("soma_projector_moved_total", "Transactions given up because another projector or a rebuild was ahead")
 projected = Counter("soma_projected_total", "Events written to the read model")

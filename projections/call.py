@@ -99,7 +99,8 @@ def evolve(call: Call | None, event: SessionEvent) -> Call | None:
         case ToolCallFinished():
             after = _finished(call, body, event)
         case ToolCallSettled():
-            after = replace(_paid(call, body.usage), status="done", outcome=body.outcome, result_digest=body.digest, note=body.note)
+            after = replace(_paid(call, body.usage), status="done", outcome=body.outcome, note=body.note)
+            after = replace(after, result_digest=body.digest, result_bytes=body.bytes, artifact=body.artifact)
         case _:
             reason = "the session was cancelled" if isinstance(body, SessionCancelled) else "the session ended"
             after = replace(_ended(call, meta.time, reason), status="cancelled", deadline=None)

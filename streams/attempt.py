@@ -2,36 +2,29 @@
 
 import asyncio
 import logging
-from typing import Any, Literal
+import time
+from typing import Any
 
 import msgspec
-from aiokafka.errors import KafkaError
 from cachetools import LRUCache
 from msgspec import Struct
-from tenacity import AsyncRetrying, RetryCallState, Retrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
-from commands.tool import Closed, HalfOpen, Open, Probing
-from ops import failpoints
-from ops.settings import Settings
-from schemas.chain import digest
-from schemas.ids import derived_id, named_id
-from schemas.types.common import Sealed, Usage
-from schemas.types.session import BeginCall, RecordResult, Tool, ToolCallApproved, ToolCallRequested
-from schemas.types.tool import Definition, ProbeTool, ReportFailure, ReportSuccess
-from streams.artifacts import Artifacts
+from ops import failpoints, metrics
+from schemas.types.common import Sealed
+from schemas.types.session import Tool, ToolCallApproved, ToolCallRequested
+from schemas.types.tool import Definition
+from streams.breaker import Breakers
 from streams.fair import Fair
+from streams.report import About, Report
 from streams.services import Services
 from streams.session import SESSION
-from streams.tool import TOOL, Tools, given
-from streams.tools.running import Call, Result, Runner, failed, runner, ways
+from streams.tool import Tools, given
+from streams.tools.running import Call, Result, Runners, failed
 
 log = logging.getLogger("soma.executor")
 AT_ONCE = 256
 """Calls that one executor runs at once."""
-INLINE_BYTES = 64 << 10
-"""A longer result goes to the artifact store."""
-SHOWN_CHARACTERS = 4_000
-"""What a model is shown of a result that is not all in the record."""
 ARGUMENTS = 20_000
 
 
@@ -44,6 +37,11 @@ class Job(Struct, frozen=True):
     call: str
     tool: Tool
     places: list[int]
+
+    def about(self, attempt: int) -> About:
+        """One attempt at it, for its report."""
+        safe, cost = self.tool.repeat_safe, self.tool.cost_micros
+        return About(self.partition, self.session_id, self.tenant, self.call, attempt, safe, cost)
 
 
 class _Claim(Struct):
@@ -58,14 +56,12 @@ class _Claim(Struct):
 class Attempts:
     """The attempts of one executor. A call has at most one here at a time."""
 
-    def __init__(self, id: str, services: Services, for_tools: Services, tools: Tools, settings: Settings) -> None:
-        self._id, self._services, self._for_tools, self._tools = id, services, for_tools, tools
-        self._ways = ways(settings)
-        self._artifacts = Artifacts(settings)
+    def __init__(self, id: str, services: Services, tools: Tools, breakers: Breakers, runners: Runners, report: Report) -> None:
+        self._id, self._services, self._tools = id, services, tools
+        self._breakers, self._runners, self._report = breakers, runners, report
         self._fair = Fair(AT_ONCE)
         self._claims: dict[str, _Claim] = {}
         self._sessions: dict[str, set[str]] = {}
-        self._runners: dict[tuple[str, str, int], Runner] = {}
         self._arguments: LRUCache[str, str] = LRUCache(ARGUMENTS)
 
     @property
@@ -76,6 +72,11 @@ class Attempts:
     def runs_in(self, partition: int) -> bool:
         """Whether an attempt of a session of this partition has begun here and is not over."""
         return any(claim.partition == partition and claim.begun.is_set() for claim in self._claims.values())
+
+    def measure(self) -> None:
+        """Say in the metrics how things stand."""
+        metrics.calls_waiting.set(self._fair.waiting)
+        self._breakers.measure()
 
     def knows(self, session_id: str) -> bool:
         """Whether a call of the session is under way here."""
@@ -129,7 +130,6 @@ class Attempts:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*[each.close() for each in self._runners.values()], return_exceptions=True)
 
     def _done(self, job: Job, task: "asyncio.Task[None]") -> None:
         claim = self._claims.get(job.call)
@@ -146,13 +146,14 @@ class Attempts:
         definition = (await given(self._tools, job.tenant, [(job.tool.name, job.tool.version)]))[job.tool.name]
         await asyncio.sleep(_pause(attempt))
         async with self._fair.turn(job.tenant, job.session_id, job.tool.name, definition.concurrency):
-            call = await self._call(job)
-            await self._send(job, "begin", attempt, BeginCall(call=job.call, attempt=attempt, executor=self._id))
+            call, about = await self._call(job), job.about(attempt)
+            failpoints.reach("executor.claiming")
+            await self._report.begin(about, self._id)
             await begun.wait()
             failpoints.reach("executor.begun")
             result = await self._run(job, definition, call)
             failpoints.reach("executor.ran")
-            await self._send(job, "result", attempt, await self._outcome(job, attempt, result))
+            await self._report.result(about, result)
             failpoints.reach("executor.reported")
 
     async def _call(self, job: Job) -> Call:
@@ -174,79 +175,14 @@ class Attempts:
 
     async def _run(self, job: Job, definition: Definition, call: Call) -> Result:
         """The effect itself, unless the tool's breaker is open."""
-        if refusal := await self._broken(job):
+        if refusal := await self._breakers.refusal(job.tenant, job.tool.name, job.call):
             return failed(refusal)
-        key = (job.tenant, job.tool.name, job.tool.version)
-        if key not in self._runners:
-            self._runners[key] = runner(definition, self._ways)
-        result = await self._runners[key].run(call)
-        await self._report_tool(job, result)
+        begun = time.monotonic()
+        with metrics.calls_running.track_inprogress():
+            result = await self._runners.of(job.tenant, job.tool.version, definition).run(call)
+        metrics.tool_seconds.labels(job.tool.name, "unsure" if result.unsure else result.outcome).observe(time.monotonic() - begun)
+        await self._breakers.report(job.tenant, job.tool.name, job.call, result)
         return result
-
-    async def _broken(self, job: Job) -> str | None:
-        """Why the tool is not called now. In a half-open breaker one call goes through: the one whose claim was recorded."""
-        known = self._tools.find(job.tenant, job.tool.name)
-        match known.breaker if known else Closed():
-            case Closed():
-                return None
-            case Open(until=until):
-                return f"{job.tool.name} does not work at present and was not called: it is tried again after {until.isoformat()}."
-            case HalfOpen() | Probing():
-                probe = derived_id(job.call, "probe", self._id)
-                with self._tools.expecting(probe, None) as outcome:
-                    await self._send_tool(job, probe, ProbeTool(call=job.call, executor=self._id))
-                    try:
-                        known = (await asyncio.wait_for(asyncio.shield(outcome), 5)).known
-                    except TimeoutError:
-                        known = None
-                if known and isinstance(known.breaker, Closed):
-                    return None
-                if known and isinstance(known.breaker, Probing) and known.breaker.call == job.call:
-                    return None
-                return f"{job.tool.name} does not work at present and was not called: another call is trying it."
-
-    async def _report_tool(self, job: Job, result: Result) -> None:
-        """Failures count for the breaker; a success matters only after some."""
-        known = self._tools.find(job.tenant, job.tool.name)
-        if result.fault:
-            reason = result.content.decode(errors="replace")[:300]
-            await self._send_tool(job, derived_id(job.call, "failed", self._id), ReportFailure(call=job.call, reason=reason))
-        elif known and known.breaker != Closed():
-            await self._send_tool(job, derived_id(job.call, "worked", self._id), ReportSuccess(call=job.call))
-
-    async def _outcome(self, job: Job, attempt: int, result: Result) -> RecordResult:
-        """What is recorded: all of it, or its beginning and where the rest lies."""
-        size, checksum, artifact = len(result.content), digest(result.content), None
-        text = result.content.decode(errors="replace")
-        if size > INLINE_BYTES:
-            artifact = await self._artifacts.keep(job.tenant, checksum, result.content)
-            text = f"{text[:SHOWN_CHARACTERS]}\n… the first {SHOWN_CHARACTERS} characters of {size} bytes."
-        outcome: Literal["ok", "error"] = result.outcome
-        return RecordResult(
-            call=job.call,
-            attempt=attempt,
-            outcome=outcome,
-            content=text,
-            digest=checksum,
-            bytes=size,
-            artifact=artifact,
-            retry=result.retry,
-            usage=Usage(input_tokens=0, output_tokens=0, cost_micros=job.tool.cost_micros),
-        )
-
-    async def _send(self, job: Job, what: str, attempt: int, body: BeginCall | RecordResult) -> None:
-        """Say it until Kafka has it. One id for all outcomes of an attempt (rule 11)."""
-        id = derived_id(job.call, what, attempt, self._id if what == "begin" else "")
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(KafkaError),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            before_sleep=before_sleep_log(log, logging.WARNING),
-        )
-        await retrying(self._services.send, SESSION, job.partition, job.session_id, id, job.tenant, body, {})
-
-    async def _send_tool(self, job: Job, id: str, body: Any) -> None:
-        tool_id = named_id(job.tenant, "tool", job.tool.name)
-        await self._for_tools.send(TOOL, 0, tool_id, id, job.tenant, body, {})
 
 
 def _pause(attempt: int) -> float:

@@ -89,10 +89,6 @@ def _checked(text: str, definition: Definition | None, room: int) -> tuple[str, 
     return canonical, json_schema.problem(definition.parameters, value) if definition else None
 
 
-def _fits(condition: str, arguments: str) -> bool:
-    return json_schema.problem(condition, msgspec.json.decode(arguments)) is None
-
-
 def _attach(told: list[Message], wanted: Wanted) -> None:
     """Put a call beside the others of its reply. A session for one call has no reply that asked for it."""
     for index in range(len(told) - 1, -1, -1):

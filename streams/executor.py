@@ -20,8 +20,9 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
-from commands.situation import calls
-from ops import command_key, kafka, telemetry
+from commands.situation import calls, unknown_of
+from ops import command_key, kafka, metrics, telemetry
+from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
 from schemas.chain import ChainBroken
@@ -29,11 +30,15 @@ from schemas.codec import Unreadable
 from schemas.registry import NotRegistered, Registry
 from streams.astray import Astray, read
 from streams.attempt import Attempts, Job
+from streams.breaker import Breakers
+from streams.inquiry import Inquiries
 from streams.partition import Partition
+from streams.report import Report
 from streams.services import Nothing, Services
 from streams.session import SESSION
 from streams.snapshots import load
 from streams.tool import TOOL, TOOLS, Tools
+from streams.tools.running import Runners, ways
 
 log = logging.getLogger("soma.executor")
 GROUP = "soma-executor"
@@ -49,10 +54,17 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
     """The partitions that this process has, and the calls that they ask for."""
 
     def __init__(
-        self, id: str, consumer: AIOKafkaConsumer, services: Services, attempts: Attempts, astray: Astray, admin: AdminClient
+        self,
+        id: str,
+        consumer: AIOKafkaConsumer,
+        services: Services,
+        attempts: Attempts,
+        inquiries: Inquiries,
+        astray: Astray,
+        admin: AdminClient,
     ) -> None:
         self._id, self._consumer, self._services, self._attempts = id, consumer, services, attempts
-        self._astray, self._admin = astray, admin
+        self._inquiries, self._astray, self._admin = inquiries, astray, admin
         self._partitions: dict[int, Partition] = {}
         self._new: set[int] = set()
         self._others: dict[str, tuple[Job, Running]] = {}
@@ -65,6 +77,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._others.clear()
         self._new.clear()
         self._attempts.forget_unclaimed()
+        self._inquiries.forget()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         self._consumer.pause(*assigned)
@@ -82,6 +95,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                         partition = self._partitions[place.partition]
                         self._want(partition, await read(self._services, partition, records, self._attempts.seen))
                 self._press()
+                self._attempts.measure()
                 if looking.done():
                     looking.result()
         finally:
@@ -129,6 +143,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         """Bring what runs here in line with what these sessions wait for."""
         for id in ids:
             outline = partition.peek(id)
+            self._inquiries.keep(partition.number, id, outline.tenant or "", unknown_of(outline.state))
             open_calls = calls(outline.state)
             if not open_calls and not self._attempts.knows(id):
                 continue
@@ -162,6 +177,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             for job, call in [each for each in self._others.values() if each[1].executor not in living]:
                 log.warning("call %s: executor %s is lost: beginning again", call.call, call.executor)
+                metrics.calls_lost.inc()
                 self._others.pop(call.call, None)
                 self._attempts.want(job, call.attempt + 1)
 
@@ -208,11 +224,14 @@ async def serve(settings: Settings) -> None:
         commands=await asyncio.to_thread(registry.codec, TOOL.commands, TOOL.command),
         events=await asyncio.to_thread(registry.codec, TOOL.events, TOOL.event),
     )
-    attempts = Attempts(id, services, for_tools, tools, settings)
+    runners, report = Runners(ways(settings)), Report(services, Artifacts(settings))
+    attempts = Attempts(id, services, tools, Breakers(id, for_tools, tools), runners, report)
+    inquiries = Inquiries(tools, runners, report)
+    astray, admin = Astray(id, services, attempts, arguments), AdminClient(kafka.confluent(settings))
+    executor = Executor(id, consumer, services, attempts, inquiries, astray, admin)
     await asyncio.gather(side.start(), consumer.start())
     following = asyncio.create_task(tools.run())
-    astray, admin = Astray(id, services, attempts, arguments), AdminClient(kafka.confluent(settings))
-    running = asyncio.create_task(Executor(id, consumer, services, attempts, astray, admin).run())
+    running = asyncio.create_task(executor.run())
     log.info("executor %s", id)
     try:
         await asyncio.gather(following, running)
@@ -220,7 +239,8 @@ async def serve(settings: Settings) -> None:
         for task in (following, running):
             task.cancel()
         await asyncio.gather(following, running, return_exceptions=True)
-        await attempts.close()
+        await asyncio.gather(attempts.close(), inquiries.close())
+        await runners.close()
         await asyncio.gather(consumer.stop(), side.stop())
 
 

@@ -1,5 +1,6 @@
 """Asks a model over HTTP, as OpenAI's chat completions do."""
 
+import re
 from collections.abc import AsyncIterator, Iterable
 
 import msgspec
@@ -7,9 +8,16 @@ import openai
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionMessageToolCallUnionParam, ChatCompletionToolUnionParam
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
+from commands.call import MAX_CALLS
 from ops.models import Model
 from schemas.types.common import Usage
+from streams.conversation import ARGUMENT_BYTES
 from streams.models import Ending, Message, Offer, Prompt, Rejected, Unavailable, Wanted
+
+MOST_CALLS = 2 * MAX_CALLS
+"""Of one reply. Those beyond the number that a session takes are refused one by one; beyond this they are not even counted."""
+MOST_NAME = 256
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class OpenAI:
@@ -48,19 +56,21 @@ class OpenAI:
 
 
 class Calls:
-    """Tool calls as they come in pieces. What a model writes of one is bounded like the rest of its reply: by its tokens."""
+    """Tool calls as they come in pieces. Of more than a reply may ask for, and of arguments that are too large anyway, no more is kept."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, tuple[str, str, str]] = {}
 
     def take(self, pieces: Iterable[ChoiceDeltaToolCall]) -> None:
         for piece in pieces:
+            if piece.index not in self._pieces and len(self._pieces) >= MOST_CALLS:
+                continue
             id, name, arguments = self._pieces.get(piece.index, ("", "", ""))
             function = piece.function
             self._pieces[piece.index] = (
                 piece.id or id,
-                name + (function.name or "" if function else ""),
-                arguments + (function.arguments or "" if function else ""),
+                (name + (function.name or "" if function else ""))[:MOST_NAME],
+                (arguments + (function.arguments or "" if function else ""))[: ARGUMENT_BYTES + 1],
             )
 
     def wanted(self) -> tuple[Wanted, ...]:
@@ -81,13 +91,14 @@ def _param(message: Message) -> ChatCompletionMessageParam:
 
 
 def _asked(call: Wanted) -> ChatCompletionMessageToolCallUnionParam:
-    """Arguments that are no JSON were answered with what is wrong; some servers stumble over them here."""
+    """Names and arguments that no tool can have were answered with what is wrong; some servers stumble over them here."""
     try:
         msgspec.json.decode(call.arguments)
         arguments = call.arguments
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         arguments = "{}"
-    return {"type": "function", "id": call.id, "function": {"name": call.tool, "arguments": arguments}}
+    name = _NOT_IN_NAMES.sub("_", call.tool)[:64] or "unnamed"
+    return {"type": "function", "id": call.id, "function": {"name": name, "arguments": arguments}}
 
 
 def _tool(offer: Offer) -> ChatCompletionToolUnionParam:

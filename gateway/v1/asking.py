@@ -79,6 +79,14 @@ async def expected(
     return int(match[1])
 
 
+IfNoneMatch = Annotated[str | None, Header(alias="If-None-Match", description="An ETag.")]
+
+
+def matches(etag: str, if_none_match: str | None) -> bool:
+    """RFC 9110 §13.1.2: whether the caller has this state already."""
+    return etag in [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+
+
 async def freshness(
     preferences: PreferHeader = None,
     position: Annotated[str | None, Query(description="Wait until the command at this position is applied.", examples=["0:42"])] = None,

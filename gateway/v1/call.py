@@ -4,12 +4,14 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from gateway.auth import Caller
 from gateway.identity import Home
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (
+    ArtifactsDown,
     Declined,
     Ended,
     Invalid,
@@ -18,12 +20,13 @@ from gateway.problems import (
     NotYet,
     ReadModelDown,
 )
-from gateway.v1.asking import Asking, Fresh
+from gateway.v1.asking import Asking, Fresh, IfNoneMatch, matches
 from gateway.v1.call_shapes import DETAILED, ENTRY, Approval, Approvals, Denial, Detailed, Ledger, Settlement, Status
-from gateway.v1.responses import SESSION, bad, good, json
+from gateway.v1.responses import SESSION, Responses, bad, good, json
 from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, Change, Id, Limit, change_session, wait_for
 from gateway.v1.shapes import Session
 from ops import json_schema
+from ops.artifacts import StoreDown
 from projections.call import Call, document
 from projections.queries import BadCursor, CallFilters
 from projections.session import shown_text
@@ -42,6 +45,15 @@ from schemas.types.session import (
 router = APIRouter(tags=["tool calls"])
 CallId = Annotated[str, Path(max_length=64, description="The call's id.", examples=[ENTRY["id"]])]
 READ = (Malformed, Invalid, ReadModelDown, NotYet)
+PLAIN = "text/plain; charset=utf-8"
+WHOLE: Responses = {
+    200: {
+        "description": "The result, byte for byte",
+        "content": {"text/plain": {"schema": {"type": "string"}, "example": "42"}},
+        "headers": {"ETag": {"description": "Its digest (BLAKE2b, 128 bits).", "schema": {"type": "string"}}},
+    },
+    304: {"description": "It has the digest of If-None-Match"},
+}
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 
 
@@ -108,6 +120,36 @@ async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Call
     home = Home.parse(session_id)
     await wait_for(gateway, fresh)
     return json(await detailed(gateway, await found(gateway, home, call, caller.tenant)))
+
+
+@router.get(
+    "/sessions/{session_id}/calls/{call}/result",
+    dependencies=[needs("call.read")],
+    summary="Read a tool call's whole result",
+    response_class=PlainTextResponse,
+    responses=WHOLE | bad(*READ, NotFound, ArtifactsDown),
+)
+async def read_result(
+    session_id: Id, call: CallId, gateway: Gateway, caller: Caller, fresh: Fresh, if_none_match: IfNoneMatch = None
+) -> Response:
+    """What the tool answered, all of it, however large: always as plain text, for what it holds is the tool's."""
+    home = Home.parse(session_id)
+    await wait_for(gateway, fresh)
+    entry = await found(gateway, home, call, caller.tenant)
+    if entry.result_digest is None:
+        raise NotFound(f"The call {call} has no result yet: it is {entry.status}.")
+    headers = {"ETag": f'"{entry.result_digest.hex()}"', "X-Content-Type-Options": "nosniff"}
+    if matches(headers["ETag"], if_none_match):
+        return Response(status_code=304, headers=headers)
+    if entry.artifact is None:
+        return PlainTextResponse(await _shown(gateway, entry), headers=headers)
+    try:
+        pieces = await gateway.artifacts.read(entry.artifact)
+    except FileNotFoundError:
+        raise NotFound(f"The result is not in the artifact store any more: {entry.artifact} is missing there.") from None
+    except StoreDown as error:
+        raise ArtifactsDown(str(error)) from error
+    return StreamingResponse(pieces, headers={**headers, "Content-Length": str(entry.result_bytes)}, media_type=PLAIN)
 
 
 @router.get(
@@ -207,6 +249,14 @@ async def found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
     if found is None:
         raise NotFound(f"There is no call {call} in session {home.id}.")
     return found
+
+
+async def _shown(gateway: Parts, call: Call) -> str:
+    """The result as the record has it. Raises NotFound where it is sealed."""
+    result = (await detailed(gateway, call))["result"]
+    if not isinstance(result, str):
+        raise NotFound("The result is sealed, and is not shown here.")
+    return result
 
 
 async def detailed(gateway: Parts, call: Call) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from gateway.auth import Caller
@@ -34,7 +34,7 @@ from gateway.problems import (
 )
 from gateway.reader import READ_SECONDS
 from gateway.stream import document as event_document
-from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, Wanted, digest_of
+from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, IfNoneMatch, Wanted, digest_of, matches
 from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
 from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
 from gateway.v1.starting import Opening, facts, requested, started
@@ -191,7 +191,7 @@ async def read(
             examples=["12"],
         ),
     ] = None,
-    if_none_match: Annotated[str | None, Header(alias="If-None-Match", description="An ETag.")] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The session with its messages, now or as it was. With `position` the answer holds at least what that command did.
 
@@ -207,7 +207,7 @@ async def read(
     if view is None or view.summary is None:
         raise NotFound(f"There is no session {session_id}.")
     headers = marks(view.summary)
-    if if_none_match and headers["ETag"] in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]:
+    if matches(headers["ETag"], if_none_match):
         return Response(status_code=304, headers=headers)
     return of_session(await gateway.reader.whole(view), headers=fresh.prefer.applied())
 

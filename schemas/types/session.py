@@ -316,6 +316,8 @@ class ToolCallSettled(Struct, frozen=True, kw_only=True, tag=True):
     outcome: str
     content: str | Sealed
     digest: Digest
+    bytes: int | None = None
+    artifact: str | None = None
     note: str | None = None
     usage: Usage | None = None
 

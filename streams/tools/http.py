@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+from msgspec import structs
 
 from schemas.types.tool import Definition
 from schemas.types.tool import Http as Place
@@ -20,6 +21,9 @@ STATUS_SECONDS = 10.0
 QUOTED = 4_096
 """Bytes of a refusal that are passed on."""
 _BODIES = ("POST", "PUT", "PATCH")
+_FAILED = (HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY)
+_BEFORE = (httpx2.ConnectError, httpx2.ConnectTimeout)
+"""Errors of a request that did not reach the tool."""
 
 
 class Http:
@@ -41,43 +45,49 @@ class Http:
             return failed("this tool may reach no host: list those it may in SOMA_HTTP_GET_HOSTS")
         try:
             async with asyncio.timeout(call.seconds):
-                return await self._answer(self._place.method, self._place.url, call.arguments, call.id)
+                return (await self._answer(self._place.method, self._place.url, call.arguments, call.id))[1]
         except TimeoutError:
             return late(call)
 
     async def status(self, call_id: str) -> Result | None:
-        """Asks the status address: 404 and 410 say that the call is not known there, 202 that it has not ended."""
+        """Asks the status address: 404 and 410 say that the call is not known there, 202 that it has not ended.
+
+        Other answers of 2xx are its result, 409 and 422 say how it failed; any other says nothing about the call.
+        """
         if self._place.status_url is None:
             return None
         try:
             async with asyncio.timeout(STATUS_SECONDS):
-                return await self._answer("GET", self._place.status_url, {"call": call_id}, call_id)
+                status, result = await self._answer("GET", self._place.status_url, {"call": call_id}, call_id)
         except TimeoutError:
             return failed(f"no answer within {STATUS_SECONDS:g} s", retry=True, fault=True)
-        except _Unknown:
-            return None
+        match status:
+            case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
+                return None
+            case HTTPStatus.ACCEPTED:
+                return failed("the call has not ended", retry=True)
+            case _ if result.outcome == "ok" or status in _FAILED:
+                return result
+            case _:
+                return structs.replace(result, retry=True)
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _answer(self, method: str, url: str, arguments: dict[str, Any], call_id: str) -> Result:
-        asked = url == self._place.status_url
+    async def _answer(self, method: str, url: str, arguments: dict[str, Any], call_id: str) -> tuple[int, Result]:
+        """The status, 0 where there is none, and what it means for a call."""
         try:
             headers, used = self._secrets.filled(self._place.headers)
             address, rest = template.expanded(url, arguments), _rest(url, arguments)
             request = self._request(method, address, rest, {**headers, "idempotency-key": call_id})
             status, body = await self._follow(request)
         except (ValueError, httpx2.InvalidURL, httpx2.UnsupportedProtocol, Barred, TooLong) as error:
-            return failed(str(error))
+            return 0, failed(str(error))
         except MissingSecret as error:
-            return failed(str(error), fault=True)
+            return 0, failed(str(error), fault=True)
         except httpx2.TransportError as error:
-            return failed(_brief(error), retry=True, fault=True)
-        if asked and status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            raise _Unknown
-        if asked and status == HTTPStatus.ACCEPTED:
-            return failed("the call has not ended", retry=True)
-        return _result(status, hidden(body, used))
+            return 0, failed(_brief(error), retry=True, fault=True, unsure=not isinstance(error, _BEFORE))
+        return status, _result(status, hidden(body, used))
 
     def _request(self, method: str, url: str, rest: dict[str, Any], headers: dict[str, str]) -> httpx2.Request:
         if method in _BODIES:
@@ -101,10 +111,6 @@ class Http:
                     following.headers.pop(name, None)
             request = following
         raise Barred(f"more than {MAX_REDIRECTS} redirects")
-
-
-class _Unknown(Exception):
-    """The status address does not know the call."""
 
 
 def _hosts(definition: Definition, place: Place, ways: Ways) -> tuple[str, ...]:

@@ -6,7 +6,16 @@ import re
 from typing import Any, cast
 
 from mcp import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, METHOD_NOT_FOUND, CallToolResult, RequestParamsMeta, TextContent, Tool
+from mcp_types import (
+    CONNECTION_CLOSED,
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    CallToolResult,
+    RequestParamsMeta,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
 from msgspec import structs
 from pydantic import ValidationError
 
@@ -40,9 +49,10 @@ class Mcp:
         return structs.replace(result, content=hidden(result.content, used))
 
     async def _attempt(self, call: Call) -> Result:
+        sent = False
         try:
             async with asyncio.timeout(call.seconds), self._connection.client() as client:
-                meta = cast("RequestParamsMeta", {IDEMPOTENCY_KEY: call.id})
+                meta, sent = cast("RequestParamsMeta", {IDEMPOTENCY_KEY: call.id}), True
                 answer = await client.call_tool(self._place.tool, call.arguments, meta=meta)
         except TimeoutError:
             return late(call)
@@ -51,7 +61,7 @@ class Mcp:
         except (Barred, TooLong, NotAllowed) as error:
             return failed(str(error))
         except (Gone, MissingSecret) as error:
-            return failed(str(error), retry=isinstance(error, Gone), fault=True)
+            return failed(str(error), retry=isinstance(error, Gone), fault=True, unsure=sent)
         except (ValidationError, RuntimeError):
             return failed("the server's answer is not what MCP or its own schema declares", fault=True)
         content = _content(answer)
@@ -67,8 +77,8 @@ class Mcp:
         await self._connection.close()
 
 
-async def list_tools(place: Place, ways: Ways) -> tuple[Definition, ...]:
-    """The tools of a server, ready to be registered; `place.tool` is not looked at.
+async def list_tools(place: Place, ways: Ways, prefix: str = "") -> tuple[Definition, ...]:
+    """The tools of a server, ready to be registered, their names behind the prefix; `place.tool` is not looked at.
 
     Where the server says nothing of a tool, it is not repeated and every call needs an approval. Raises Gone, Barred or NotAllowed,
     MCPError where the server refuses, MissingSecret.
@@ -76,7 +86,7 @@ async def list_tools(place: Place, ways: Ways) -> tuple[Definition, ...]:
     found = await _listed(Connection(place, ways))
     names: dict[str, str] = {}
     for tool in found:
-        names[tool.name] = _name(tool.name, set(names.values()))
+        names[tool.name] = _name(f"{prefix}{tool.name}", set(names.values()))
     return tuple(_definition(tool, names[tool.name], place) for tool in found)
 
 
@@ -98,9 +108,10 @@ async def _listed(connection: Connection) -> list[Tool]:
 
 
 def _definition(tool: Tool, name: str, place: Place) -> Definition:
-    hints = tool.annotations
-    reads = bool(hints and hints.read_only_hint)
-    repeatable = reads or bool(hints and hints.idempotent_hint)
+    hints = tool.annotations or ToolAnnotations()
+    reads = hints.read_only_hint is True
+    repeatable = reads or hints.idempotent_hint is True
+    harmless = reads or hints.destructive_hint is False
     return Definition(
         name=name,
         description=_cut(tool.description or tool.title or tool.name),
@@ -110,7 +121,7 @@ def _definition(tool: Tool, name: str, place: Place) -> Definition:
         repeat="safe" if repeatable else "never",
         timeout_seconds=TIMEOUT_SECONDS,
         attempts=3 if repeatable else 1,
-        approval="never" if reads else "always",
+        approval="never" if harmless else "always",
     )
 
 
@@ -142,5 +153,5 @@ def _refused(error: MCPError) -> Result:
     if error.code in (INVALID_PARAMS, METHOD_NOT_FOUND):
         return failed(f"the server refused the call: {error.message}")
     if error.code == CONNECTION_CLOSED:
-        return failed("the connection to the server broke", retry=True, fault=True)
+        return failed("the connection to the server broke", retry=True, fault=True, unsure=True)
     return failed(f"the server failed: {error.message}", retry=True, fault=True)

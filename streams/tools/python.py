@@ -91,7 +91,7 @@ class Python:
         ending = self._end(child)
         await asyncio.wait({ending}, timeout=ENDING_SECONDS)
         how = "used too much processor time" if child.returncode == -signal.SIGXCPU else f"ended with code {child.returncode}"
-        return failed(f"the tool's process {how}", retry=True, fault=True)
+        return failed(f"the tool's process {how}", retry=True, fault=True, unsure=True)
 
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(

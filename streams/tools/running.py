@@ -1,5 +1,6 @@
 """What running one call of a tool means, whatever kind of tool it is."""
 
+import asyncio
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -31,6 +32,8 @@ class Result(Struct, frozen=True):
     """Another attempt may end better."""
     fault: bool = False
     """The tool failed, whatever it was asked: counts for its breaker."""
+    unsure: bool = False
+    """The call may have had its effect: the way to the tool broke before it answered."""
 
 
 class Runner(Protocol):
@@ -40,7 +43,7 @@ class Runner(Protocol):
         """Takes at most `call.seconds`. Cancelling interrupts the effect: the request is dropped, the process is killed."""
 
     async def status(self, call_id: str) -> Result | None:
-        """How a call ended whose outcome is unknown. None: the tool does not know it or cannot say; with `retry`: ask again."""
+        """How a call ended whose outcome is unknown. None: the tool does not know it or cannot say; with `retry`: it may say later."""
 
     async def close(self) -> None:
         """Lets go of connections and processes."""
@@ -89,11 +92,29 @@ def runner(definition: Definition, ways: Ways) -> Runner:
     return Python(definition, definition.python, ways)
 
 
-def failed(message: str, *, retry: bool = False, fault: bool = False) -> Result:
+class Runners:
+    """The runners of a process, each made when its tool's version is first used."""
+
+    def __init__(self, ways: Ways) -> None:
+        self._ways = ways
+        self._made: dict[tuple[str, str, int], Runner] = {}
+
+    def of(self, tenant: str, version: int, definition: Definition) -> Runner:
+        """The one of this version of the tenant's tool."""
+        key = (tenant, definition.name, version)
+        if key not in self._made:
+            self._made[key] = runner(definition, self._ways)
+        return self._made[key]
+
+    async def close(self) -> None:
+        await asyncio.gather(*[each.close() for each in self._made.values()], return_exceptions=True)
+
+
+def failed(message: str, *, retry: bool = False, fault: bool = False, unsure: bool = False) -> Result:
     """An error in words."""
-    return Result("error", message.encode(errors="replace"), retry, fault)
+    return Result("error", message.encode(errors="replace"), retry, fault, unsure)
 
 
 def late(call: Call) -> Result:
     """What a call is answered that took its time and did not end."""
-    return failed(f"no answer within {call.seconds:g} s", retry=True, fault=True)
+    return failed(f"no answer within {call.seconds:g} s", retry=True, fault=True, unsure=True)

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from commands import call, session, talk
 from commands.call import Queued, Running
 from commands.decision import Refusal
-from commands.situation import Acting, Ended, Idle, Thinking, Waiting, calls
+from commands.situation import Acting, Ended, Idle, Thinking, Waiting, calls, unknown_of
+from commands.talk import Unknown
 from schemas.chain import digest
 from schemas.types.common import Usage
 from schemas.types.session import (
@@ -131,6 +132,25 @@ def test_a_call_that_may_not_be_repeated_ends_unknown_at_its_deadline_and_a_late
     assert isinstance(settled, ToolCallSettled)
     assert story.when(result(id), LATER).code == "late"
     assert isinstance(story.state, Thinking), "what the session does is not disturbed"
+
+
+def test_an_attempt_that_does_not_know_whether_it_had_its_effect_ends_unknown_and_is_charged_once() -> None:
+    # given
+    story = asking(wish("pay"))
+    [id] = open_calls(story)
+    story.given(begin(id))
+    cost = Usage(input_tokens=0, output_tokens=0, cost_micros=PAY.cost_micros)
+    # when its executor says that the way to the tool broke
+    [finished, _] = story.when(result(id, outcome="unknown", content="the connection broke", usage=cost))
+    # then the state says whom to ask
+    assert finished.outcome == "unknown"
+    assert unknown_of(story.state) == (Unknown(id, 1, "pay", PAY.version, NOON),)
+    # and only who knows settles it
+    assert story.when(result(id, outcome="unknown")).code == "late"
+    [settled] = story.when(result(id, usage=cost, artifact="t/ab/abcd", bytes=70_000))
+    assert (settled.outcome, settled.artifact, settled.bytes) == ("ok", "t/ab/abcd", 70_000)
+    assert isinstance(story.state, Thinking)
+    assert story.state.talk.used.cost_micros == PAY.cost_micros
 
 
 def test_a_person_settles_an_unknown_call_even_after_the_end() -> None:

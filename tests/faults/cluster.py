@@ -136,7 +136,7 @@ class Process:
 
 
 class Cluster:
-    """Two workers, a projector, a gateway and executors. Whatever it started is gone at the end. `more` goes into their environment."""
+    """Two workers, two executors, a projector and a gateway. Whatever it started is gone at the end. `more` goes into their environment."""
 
     def __init__(self, settings: Settings, directory: Path, **more: str) -> None:
         self.settings, self.directory, self.trials = settings, directory, 0
@@ -156,13 +156,13 @@ class Cluster:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await asyncio.gather(*[process.destroy() for process in self.processes])
 
-    async def settle(self, workers: int = 2) -> None:
-        """Everything runs, kept by a supervisor, with so many workers; returns when the gateway says it is well."""
-        for process in [self.gateway, self.projector, *self.workers[:workers]]:
+    async def settle(self, workers: int = 2, executors: int = 0) -> None:
+        """Everything runs, kept by a supervisor, with so many workers and executors; returns when the gateway says it is well."""
+        for process in [self.gateway, self.projector, *self.workers[:workers], *self.executors[:executors]]:
             if not process.kept:
                 await process.destroy()
                 process.keep()
-        await asyncio.gather(*[worker.stop() for worker in self.workers[workers:]])
+        await asyncio.gather(*[process.stop() for process in (*self.workers[workers:], *self.executors[executors:])])
         await until(lambda: self.owners() == workers, f"{workers} workers own everything")
         await self.healthy()
 

@@ -51,7 +51,9 @@ class Trial:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(module_platform: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    settings = module_platform.model_copy(update={"kafka_cfg_num_partitions": PARTITIONS, "gateway_wait_seconds": 6.0})
+    settings = module_platform.model_copy(
+        update={"kafka_cfg_num_partitions": PARTITIONS, "gateway_wait_seconds": 6.0, "soma_tool_private_hosts": ("127.0.0.1",)}
+    )
     registry = Registry(kafka.registry(settings))
     registry.register()
     list(topics.apply(settings, registry))

@@ -116,7 +116,7 @@ async def test_a_tool_that_hangs_is_left_when_its_time_is_over() -> None:
     async with serving({"/": hangs}) as server:
         result = await http(server.url("/")).run(call(seconds=0.3))
 
-        assert result == Result("error", b"no answer within 0.3 s", retry=True, fault=True)
+        assert result == Result("error", b"no answer within 0.3 s", retry=True, fault=True, unsure=True)
         await server.gone.wait()
 
 
@@ -199,6 +199,8 @@ async def book() -> Any:
         "/running": says("", "202 Accepted"),
         "/lost": says("", "404 Not Found"),
         "/away": says("", "503 No"),
+        "/failed": says("no money", "422 No"),
+        "/barred": says("who are you", "401 No"),
     }
     async with serving(answers) as server:
         yield server
@@ -211,6 +213,8 @@ async def book() -> Any:
         ("running", Result("error", b"the call has not ended", retry=True)),
         ("lost", None),
         ("away", Result("error", b"HTTP 503", retry=True, fault=True)),
+        ("failed", Result("error", b"HTTP 422: no money")),
+        ("barred", Result("error", b"HTTP 401: who are you", retry=True)),
     ],
 )
 async def test_the_status_address_says_how_a_call_ended(book: Journal, call_id: str, result: Result | None) -> None:

@@ -118,13 +118,13 @@ async def test_an_answer_has_a_bound(place: Place) -> None:
 async def test_a_tool_that_hangs_is_left_and_the_next_call_finds_a_server(place: Place) -> None:
     async with mcp(place, "hangs") as tool:
         for _ in range(2):
-            assert await tool.run(call(seconds=1.5)) == Result("error", b"no answer within 1.5 s", retry=True, fault=True)
+            assert await tool.run(call(seconds=1.5)) == Result("error", b"no answer within 1.5 s", retry=True, fault=True, unsure=True)
 
 
 async def test_a_program_that_ends_is_started_again_with_the_next_call() -> None:
     async with mcp(Place(tool="", command=PROGRAM), "dies") as tool:
         for _ in range(2):
-            assert await tool.run(call()) == Result("error", b"the connection to the server broke", retry=True, fault=True)
+            assert await tool.run(call()) == Result("error", b"the connection to the server broke", retry=True, fault=True, unsure=True)
 
 
 async def test_a_server_that_went_is_found_again_when_it_is_back() -> None:
