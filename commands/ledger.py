@@ -98,8 +98,8 @@ def _settle(state: State, body: Any) -> Decision:
     unknown = next((each for each in unknown_of(state) if each.call == body.call), None)
     match body:
         case RecordResult() if unknown and unknown.attempt == body.attempt:
-            settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, usage=body.usage)
-            return [settled]
+            # it was charged when it became unknown
+            return [ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest)]
         case SettleCall() if unknown:
             return [ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, note=body.note)]
         case ApproveCall() | DenyCall() | SettleCall():

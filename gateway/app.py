@@ -101,7 +101,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             settings=settings,
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
-            writer=Writer(link, tail, records, reader, waits),
+            writer=Writer(link, tail, records, reader, waits, governed=settings.soma_tenant_budgets),
             reader=reader,
             streams=Streams(tail, reader, records),
             tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),

@@ -13,13 +13,15 @@ from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
 from schemas.ids import derived_id, keyed_id, named_id, new_id, partition_of
-from schemas.types import session, tool
+from schemas.types import budget, session, tool
 
 MESSAGES: dict[tuple[str, str], Any] = {
     ("session", "command"): session.SessionCommand,
     ("session", "event"): session.SessionEvent,
     ("tool", "command"): tool.ToolCommand,
     ("tool", "event"): tool.ToolEvent,
+    ("budget", "command"): budget.BudgetCommand,
+    ("budget", "event"): budget.BudgetEvent,
 }
 EXAMPLES = sorted((contract.ROOT / "examples").rglob("*.json"))
 SESSIONS = sorted((contract.ROOT / "examples" / "session").rglob("*.json"))
