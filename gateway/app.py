@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway import openapi, problems, v1, versions
+from gateway.budgets import Budgets
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.layout import SETTLE, Layout
@@ -105,6 +106,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             reader=reader,
             streams=Streams(tail, reader, records),
             tools=Named(TOOL_COMMANDS, ToolCommand, known, link, waits, settings.soma_origin),
+            budgets=Budgets(link, settings.soma_origin, enabled=settings.soma_tenant_budgets),
             health=Health(link, tail, known, records, queries),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
@@ -118,6 +120,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     try:
         await records.load()
         await parts.tools.load(records.registry)
+        await parts.budgets.load(records.registry)
         running = [asyncio.create_task(work) for work in (link.run(), tail.run(), parts.tools.catalogue.run(), _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:

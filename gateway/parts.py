@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.budgets import Budgets
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.models import Models
@@ -27,6 +28,7 @@ class Parts:
     reader: Reader
     streams: Streams
     tools: Named[Tool]
+    budgets: Budgets
     health: Health
 
 
