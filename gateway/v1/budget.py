@@ -1,15 +1,32 @@
-"""The tenant's budget: set it."""
+"""The tenant's budget: set it, look at it."""
+
+from typing import Any
 
 from fastapi import APIRouter, Response
 
+from gateway.auth import Caller
+from gateway.budgets import COMMANDS
 from gateway.parts import Gateway
-from gateway.problems import Invalid, Malformed, NotEnabled, NotJson, OutcomeUnknown, TooLarge
-from gateway.v1.asking import Asking
-from gateway.v1.budget_shapes import BudgetAccepted, NewBudget
+from gateway.problems import Invalid, Malformed, NotEnabled, NotJson, NotYet, OutcomeUnknown, ReadModelDown, TooLarge
+from gateway.reader import READ_SECONDS
+from gateway.v1.asking import Asking, Fresh
+from gateway.v1.budget_shapes import Budget, BudgetAccepted, NewBudget
 from gateway.v1.responses import ACCEPTED, bad, good, json
+from projections.budget import document
 
 router = APIRouter(tags=["budget"])
 DETAIL = ACCEPTED["detail"]
+BUDGET: dict[str, Any] = {
+    "limits": {"tokens": None, "cost_micros": None, "calls": 10_000, "turns": None, "seconds": 2_592_000},
+    "renews": True,
+    "since": "2026-01-31T12:00:00.000000Z",
+    "until": "2026-03-02T12:00:00.000000Z",
+    "spent": {"tokens": 4_100, "cost_micros": 0, "calls": 7, "turns": 9},
+    "reserved": {"tokens": 5_120, "cost_micros": 0, "calls": 4, "turns": 5},
+    "sessions": 1,
+    "position": "0:12",
+    "updated_at": "2026-01-31T12:00:00.000000Z",
+}
 HEADERS = {"Location": "The budget.", "Soma-Position": "The command.", "Preference-Applied": "The preferences that were honoured."}
 
 
@@ -30,3 +47,18 @@ async def set_budget(body: NewBudget, asked: Asking, gateway: Gateway) -> Respon
     position = str(await gateway.budgets.set(body.command(), gateway.identity.key(), asked.principal, asked.trace))
     headers = {"Location": "/v1/budget", "Soma-Position": position} | asked.prefer.applied()
     return json({"position": position, "detail": DETAIL}, 202, headers)
+
+
+@router.get(
+    "/budget",
+    summary="Read the tenant's budget",
+    response_model=Budget,
+    responses=good(200, "The budget, as a session would find it now", BUDGET, {"Preference-Applied": HEADERS["Preference-Applied"]})
+    | bad(Malformed, Invalid, ReadModelDown, NotYet),
+)
+async def read_budget(gateway: Gateway, caller: Caller, fresh: Fresh) -> Response:
+    """What it allows, what is spent, and what sessions hold of it. With `position` the answer holds at least what that command did."""
+    if fresh.position:
+        seconds = fresh.prefer.seconds(READ_SECONDS)
+        await gateway.reader.wait(fresh.position, seconds, lenient=fresh.prefer.lenient, commands=COMMANDS)
+    return json(document(await gateway.reader.queries.budget(caller.tenant)), headers=fresh.prefer.applied())

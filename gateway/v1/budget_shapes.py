@@ -1,5 +1,6 @@
 """A tenant's budget as callers write and see it."""
 
+from datetime import datetime
 from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -42,3 +43,36 @@ class BudgetAccepted(BaseModel):
 
     position: Annotated[str, Field(description="Where the command stands: read the budget with it.", examples=["0:12"])]
     detail: str
+
+
+class Amounts(BaseModel):
+    """What can be budgeted."""
+
+    tokens: int
+    cost_micros: int
+    calls: int
+    turns: int
+
+
+class BudgetLimits(BaseModel):
+    """What it allows in a window; null: no limit."""
+
+    tokens: int | None
+    cost_micros: int | None
+    calls: int | None
+    turns: int | None
+    seconds: int | None
+
+
+class Budget(BaseModel):
+    """A tenant's budget. One that was never set has no limits, and counts what governed sessions use."""
+
+    limits: BudgetLimits
+    renews: bool
+    since: Annotated[datetime | None, Field(description="When its window began.")]
+    until: Annotated[datetime | None, Field(description="When its window ends; null: it does not.")]
+    spent: Annotated[Amounts, Field(description="What was used in this window, as far as sessions have said.")]
+    reserved: Annotated[Amounts, Field(description="What sessions hold, and may use.")]
+    sessions: Annotated[int, Field(description="How many hold something of it.")]
+    position: Annotated[str | None, Field(description="The last command that changed it.", examples=["0:12"])]
+    updated_at: datetime | None
