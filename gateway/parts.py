@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.budgets import Budgets
 from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
@@ -45,6 +46,7 @@ class Parts:
     keys: Keys
     watch: Watch
     artifacts: Artifacts
+    budgets: Budgets
     health: Health
 
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 
+from commands import allotment, amounts, situation, talk
+from commands import budget as budgeting
 from commands import call as calling
-from commands import situation, talk
-from projections import call, rows, session
+from projections import budget, call, rows, session
 from projections.noun import Folded, Logged, Noun, States
 from projections.reading import Taken
-from projections.tables import calls, events, sessions
+from projections.tables import budgets, calls, events, sessions
+from schemas.types import budget as budget_types
 from schemas.types import common
 from schemas.types import session as types
 
 
-def _session(taken: Taken, states: States) -> Sequence[str]:
+def _aggregate(taken: Taken, states: States) -> Sequence[str]:
     return (taken.id,) if taken.id else ()
 
 
@@ -25,14 +27,22 @@ SESSION = Noun(
     commands="soma.session.commands",
     events=session.EVENTS,
     event=types.SessionEvent,
-    sources=(rows, session, call, situation, talk, calling, types, common),
+    sources=(rows, session, call, situation, talk, calling, allotment, amounts, types, common),
     logged=Logged(events, rows.event_row),
     folded=(
-        Folded(sessions, _session, session.summarize, rows.session_row, "summary", rows.summary),
+        Folded(sessions, _aggregate, session.summarize, rows.session_row, "summary", rows.summary),
         Folded(calls, _calls, call.evolve, rows.call_row, "entry", rows.call),
     ),
 )
-NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION,)}
+BUDGET = Noun(
+    name="budget",
+    commands="soma.budget.commands",
+    events="soma.budget.events",
+    event=budget_types.BudgetEvent,
+    sources=(budget, budgeting, amounts, budget_types, common),
+    folded=(Folded(budgets, _aggregate, budget.evolve, budget.row, "entry", budget.read),),
+)
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET)}
 """By their events topic."""
 
 

@@ -61,6 +61,16 @@ calls = Table(
     Index("calls_open", "tenant", "status", "requested_at"),
 )
 
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.budget.Budget, from which the row is made"),
+    PrimaryKeyConstraint("id", name="budgets_pkey"),
+)
+
 positions = Table(
     "positions",
     metadata,
