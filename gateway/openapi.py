@@ -45,6 +45,7 @@ ABOUT: dict[str, Any] = {
     "openapi_tags": [
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
+        {"name": "usage", "description": "What a tenant used, and what it cost."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},
         {"name": "problems", "description": "What can go wrong."},

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from gateway import document, problems
 from gateway.app import create_app
-from gateway.v1 import call_shapes, shapes, tool_shapes
+from gateway.v1 import call_shapes, shapes, tool_shapes, usage_shapes
 from gateway.versions import Deprecation, include
 from ops.settings import Settings
 
@@ -81,7 +81,7 @@ def test_examples_are_what_their_schemas_say(description: dict[str, Any]) -> Non
         for answer in operation["responses"].values():
             if content := answer.get("content", {}).get("application/json"):
                 name = content["schema"]["$ref"].rpartition("/")[2]
-                model = getattr(shapes, name, None) or getattr(tool_shapes, name, None) or getattr(call_shapes, name)
+                model = next(getattr(module, name) for module in (shapes, tool_shapes, call_shapes, usage_shapes) if hasattr(module, name))
                 assert model.model_validate(content["example"]).model_dump(mode="json").keys() == content["example"].keys()
 
 

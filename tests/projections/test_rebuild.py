@@ -11,7 +11,7 @@ from projections import database
 from projections.nouns import SESSION
 from projections.rebuild import Behind, Rebuilt, Watcher, rebuild
 from projections.session import EVENTS
-from projections.verify import verify
+from projections.verify import Difference, verify
 from schemas.codec import Codec
 from schemas.types.common import Sealed
 from schemas.types.session import PostMessage, SessionEvent
@@ -28,7 +28,7 @@ def quietly(settings: Settings, *, another_log: bool = False) -> Rebuilt:
     return rebuild(settings, Watcher(lambda sizes: None, lambda partition, records: None, lambda phase: None), another_log=another_log)
 
 
-def differences(settings: Settings) -> list[object]:
+def differences(settings: Settings) -> list[Difference]:
     verified = verify(settings, lambda sizes: None, lambda partition, records: None)
     return [difference for each in verified.values() for difference in each.differences]
 
