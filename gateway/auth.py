@@ -33,7 +33,7 @@ class Principal(Struct, frozen=True):
 
 ANONYMOUS = Principal("default", "anonymous", "anonymous", frozenset({"*"}))
 """Everyone, where the gate stands open."""
-PUBLIC = re.compile(r"(/v1)?/health(/live)?|/openapi\.json|/docs|/problems/[a-z_]+")
+PUBLIC = re.compile(r"(/v1)?/health(/live)?|/openapi\.json|/docs|/static-offline-docs/[a-z0-9.-]+|/problems/[a-z_]+")
 """Compared with the same text that routes are matched with: whatever else an address is made to look like is not public."""
 
 

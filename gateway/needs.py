@@ -41,10 +41,10 @@ def needs(action: str, facts: Callable[..., Awaitable[Facts]] = nothing) -> Any:
     return Depends(allowed)
 
 
-def decision_of(request: Request) -> Decision:
-    """The decision that let this request in."""
-    found: Decision = request.state.decision
-    return found
+def mark_of(request: Request) -> str:
+    """The decision that let this request in, as it goes on record. Nothing, where its body is no question: then the route is not run."""
+    found: Decision | None = getattr(request.state, "decision", None)
+    return found.mark if found else ""
 
 
 def action_of(route: APIRoute) -> str | None:

@@ -59,9 +59,12 @@ def projector() -> None:
 
 
 @app.command()
-def prepare() -> None:
+def prepare(
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the read model anew where another release made its rows.")] = False,
+) -> None:
     """Do what comes before the processes: schemas into the registry, topics, the read model's tables. Safe to run again."""
     from ops import kafka, topics
+    from projections.cli import renew
     from projections.database import migrate
     from schemas.registry import Registry
 
@@ -74,6 +77,7 @@ def prepare() -> None:
         raise SystemExit("DATABASE_URL is not set: name a PostgreSQL, or run `soma up`, which starts one.")
     migrate(settings.database_url)
     typer.echo("the read model's tables are up to date")
+    renew(allowed=rebuild)
 
 
 @topics_app.command("apply")

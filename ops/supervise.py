@@ -24,13 +24,16 @@ class WrongSettings(Exception):
     """A process ended because of its settings; its own output says which."""
 
 
-async def start(*arguments: str, env: Mapping[str, str]) -> asyncio.subprocess.Process:
-    """`soma …` as a child with its output in a pipe. It leads a process group of its own, so that Ctrl-C reaches only us."""
+async def start(*arguments: str, env: Mapping[str, str], stderr: int | None = asyncio.subprocess.STDOUT) -> asyncio.subprocess.Process:
+    """`soma …` as a child with its output in a pipe. It leads a process group of its own, so that Ctrl-C reaches only us.
+
+    `stderr` goes into the same pipe, or, with None, to where ours goes.
+    """
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ops.cli", *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=stderr,
         env={**env, "PYTHONUNBUFFERED": "1"},
         process_group=0,
         preexec_fn=end_with_parent(signal.SIGTERM),

@@ -1,7 +1,7 @@
 """`soma up`: the whole platform on one machine, in one terminal.
 
     Kafka, PostgreSQL, registry (those that no variable names)
-      └─ soma prepare: schemas, topics, tables
+      └─ soma prepare: schemas, topics, tables, and after an upgrade their rows
            └─ soma projector, soma worker, soma gateway: each started again when it ends
 
 Everything is stopped in the opposite order.
@@ -92,7 +92,7 @@ def _findable(data_dir: Path, addresses: Mapping[str, str]) -> Iterator[None]:
 
 async def _run(settings: Settings, env: Mapping[str, str], data_dir: Path, console: Console, report: Callable[[str], None]) -> None:
     """The processes on top of services that run, until one cannot be kept running."""
-    await _prepare(env)
+    await _prepare(env, rebuild=not settings.database_url)
     report("schemas, topics and tables are there")
     logs = data_dir / "logs"
     processes = [Supervised(name, env, logs / f"{name}.log", _speaker(console, name)) for name in PROCESSES]
@@ -142,18 +142,21 @@ async def _until_signal(work: Coroutine[None, None, None]) -> None:
         await task
 
 
-async def _prepare(env: Mapping[str, str]) -> None:
-    """Runs `soma prepare` to its end. Raises PreparationFailed."""
-    process = await start("prepare", env=env)
+async def _prepare(env: Mapping[str, str], *, rebuild: bool) -> None:
+    """Runs `soma prepare` to its end; what it does for long it shows itself. Raises PreparationFailed.
+
+    Rows that another release's code made are made anew in a database of our own (`rebuild`); of any other, people decide.
+    """
+    process = await start("prepare", *(["--rebuild"] if rebuild else []), env=env, stderr=None)
     assert process.stdout
     try:
         said = [line async for line in lines(process.stdout)]
         code = await process.wait()
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with the cores that a rebuild runs on
     if code:
-        raise PreparationFailed("\n".join([*said, f"`soma prepare` ended with code {code}."]))
+        raise PreparationFailed("\n".join([*said, f"`soma prepare` ended with code {code}; what stands above says why."]))
 
 
 async def _ship(address: str, report: Callable[[str], None]) -> None:

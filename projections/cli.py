@@ -44,6 +44,19 @@ def rebuild(
         typer.echo("The former generation is still being read: the next rebuild removes it.")
 
 
+def renew(*, allowed: bool) -> None:
+    """After an upgrade: where another release's code made the rows, make them anew if that is allowed, or say that somebody has to."""
+    from projections import database, store
+
+    with _explained(), database.engine(database.url(_settings())) as engine, engine.connect() as connection:
+        topics = ", ".join(store.of_other_folds(connection))
+    if topics:
+        todo = "they are made anew" if allowed else "run `soma rebuild`, which goes on beside what is served"
+        typer.echo(f"The rows of {topics} were made by another release's code: {todo}.", err=True)
+    if topics and allowed:
+        rebuild()
+
+
 def verify(
     chain: Annotated[bool, typer.Option("--chain", help="Prove the log itself unaltered instead.")] = False,
     as_json: Json = False,

@@ -14,10 +14,13 @@ from projections.reading import Taken
 from schemas.chain import digest
 
 S = TypeVar("S")
+K = TypeVar("K")
 Row = dict[str, Any]
 """A value for each column of a table, in the table's order."""
 States = Mapping[str, Mapping[str, Any]]
 """Of each table whose rows are folded, by its name: what its rows are made from, by id."""
+Amounts = tuple[int, ...]
+"""A number for each of a table's summed columns, in their order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,20 @@ class Folded(Generic[S]):
 
 
 @dataclass(frozen=True)
+class Summed(Generic[K]):
+    """A table whose rows are sums over records. Its primary key is `id`, a UUID, and it has a column `partition`.
+
+    `added` gives the key of the row that a record adds to, if it does, and the amounts, by what `states` of the noun's folded tables say
+    before it. `row` makes a row of its key, which is of one partition, and of the amounts that its columns `sums` hold.
+    """
+
+    table: Table
+    added: Callable[[Taken, States], tuple[K, Amounts] | None]
+    row: Callable[[K, Amounts], Row]
+    sums: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Noun:
     """An aggregate's topics, and the tables that its records fill. `sources` are the modules that make rows of records."""
 
@@ -56,11 +73,13 @@ class Noun:
     sources: tuple[ModuleType, ...]
     logged: Logged | None = None
     folded: tuple[Folded[Any], ...] = ()
+    summed: Summed[Any] | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """All of them, each with a column `partition`."""
-        return (*((self.logged.table,) if self.logged else ()), *(folded.table for folded in self.folded))
+        kinds = (self.logged, *self.folded, self.summed)
+        return tuple(kind.table for kind in kinds if kind)
 
     @cached_property
     def fingerprint(self) -> str:

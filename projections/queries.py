@@ -1,26 +1,26 @@
 """What GETs ask of the read model. The tenant is a condition in every query that shows records."""
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, Self
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, and_, literal, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, and_, cast, func, literal, select, tuple_
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from projections import budget, database, position, rows
+from projections import budget, database, position, rows, store
 from projections.budget import Budget
 from projections.call import Call
-from projections.nouns import NOUNS
 from projections.reading import Progress
 from projections.rows import storable
 from projections.session import Summary
-from projections.tables import budgets, calls, events, positions, sessions
+from projections.tables import budgets, calls, events, positions, sessions, usage
+from projections.usage import Entry, Used
 from schemas.ids import partition_of
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -149,6 +149,15 @@ class Queries:
             found = await connection.scalar(statement)
             return found and rows.call(found)
 
+    async def usage(self, tenant: str, since: date, until: date, by: Sequence[str], limit: int) -> list[Entry]:
+        """What was used on these days, both among them: by `day`, `model` and `tool`, or some of them, in their order; at most so many."""
+        of = [usage.c[name] for name in by]
+        sums = [cast(func.sum(usage.c[name]), BigInteger) for name in Used._fields]
+        statement = select(*of, *sums).where(usage.c.tenant == storable(tenant), usage.c.day.between(since, until))
+        async with self._connection() as connection:
+            found = await connection.execute(statement.group_by(*of).order_by(*of).limit(limit))
+            return [Entry(dict(zip(by, row, strict=False)), Used(*row[len(by) :])) for row in found]
+
     async def positions(self, topic: str) -> dict[int, Progress]:
         """How far each partition of an events topic is applied."""
         async with self._connection() as connection:
@@ -157,11 +166,8 @@ class Queries:
 
     async def of_other_folds(self) -> list[str]:
         """The events topics whose rows were made by other code than this release's: they need a rebuild."""
-        made = tuple_(positions.c.topic, positions.c.fold)
-        ours = [(topic, noun.fingerprint) for topic, noun in NOUNS.items()]
-        statement = select(positions.c.topic).where(positions.c.topic.in_(NOUNS), made.not_in(ours)).distinct().order_by(positions.c.topic)
         async with self._connection() as connection:
-            return list(await connection.scalars(statement))
+            return await connection.run_sync(store.of_other_folds)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:

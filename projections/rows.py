@@ -1,4 +1,4 @@
-"""What the rows of sessions, their events and their calls hold: one function a table."""
+"""What the rows of sessions, their events, their calls and what they used hold: one function a table."""
 
 from functools import lru_cache
 from uuid import UUID
@@ -6,9 +6,11 @@ from uuid import UUID
 import msgspec
 
 from projections.call import Call
-from projections.noun import Row
+from projections.noun import Amounts, Row
 from projections.reading import Taken
 from projections.session import Summary
+from projections.usage import Line, Used
+from schemas.ids import derived_id
 
 _uuid = lru_cache(10_000)(UUID)
 _decoder = msgspec.msgpack.Decoder(Summary)
@@ -61,6 +63,19 @@ def call_row(call: Call) -> Row:
         "status": call.status,
         "requested_at": call.requested_at,
         "entry": msgspec.msgpack.encode(call),
+    }
+
+
+def usage_row(line: Line, amounts: Amounts) -> Row:
+    """The row of `usage`."""
+    return {
+        "id": UUID(derived_id(*line)),
+        "tenant": storable(line.tenant),
+        "partition": line.partition,
+        "day": line.day,
+        "model": storable(line.model),
+        "tool": line.tool and storable(line.tool),
+        **dict(zip(Used._fields, amounts, strict=True)),
     }
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from projections import position
 from projections.fold import Fold
-from projections.noun import Noun, Row
+from projections.noun import Noun, Row, Summed
 from projections.nouns import NOUNS
 from projections.reading import Chain, Progress, Taken
 from projections.tables import positions
@@ -48,6 +48,11 @@ def load(connection: Connection, chains: Collection[Chain]) -> dict[Chain, Progr
 def positions_of(connection: Connection) -> dict[Chain, Progress]:
     """How far the read model holds each partition that it has."""
     return {position.chain(row): position.progress(row) for row in _positions(connection)}
+
+
+def of_other_folds(connection: Connection) -> list[str]:
+    """The events topics whose rows were made by other code than this release's: they need a rebuild."""
+    return sorted({row["topic"] for row in _positions(connection) if not position.ours(row)})
 
 
 def project(connection: Connection, before: Mapping[Chain, Progress], after: Mapping[Chain, Progress], taken: Iterable[Taken]) -> None:
@@ -96,6 +101,8 @@ def _write(connection: Connection, noun: Noun, taken: list[Taken]) -> None:
         stored, states = before[folded.table.name], fold.states[folded.table.name]
         if changed := [folded.row(state) for id, state in states.items() if state is not stored.get(id)]:
             connection.execute(_upsert(folded.table), changed)
+    if noun.summed and (added := fold.summed()):
+        connection.execute(_add(noun.summed), added)
 
 
 def _stored(connection: Connection, noun: Noun, taken: list[Taken]) -> dict[str, dict[str, Any]]:
@@ -112,3 +119,12 @@ def _stored(connection: Connection, noun: Noun, taken: list[Taken]) -> dict[str,
 def _upsert(table: Table) -> Insert:
     statement = insert(table)
     return statement.on_conflict_do_update(index_elements=["id"], set_={c.name: c for c in statement.excluded if c.name != "id"})
+
+
+@cache
+def _add(summed: Summed[Any]) -> Insert:
+    """What is there already is not read: a row's sums are raised where it lies."""
+    statement, columns = insert(summed.table), summed.table.c
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={name: columns[name] + statement.excluded[name] for name in summed.sums}
+    )

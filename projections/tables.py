@@ -3,7 +3,7 @@
 Everything here is derived from the events topics: `soma rebuild` makes it anew.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -69,6 +69,24 @@ budgets = Table(
     Column("partition", Integer, nullable=False),
     Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.budget.Budget, from which the row is made"),
     PrimaryKeyConstraint("id", name="budgets_pkey"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("id", Uuid, nullable=False, comment="made from the columns up to `tool`"),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("day", Date, nullable=False, comment="in UTC"),
+    Column("model", Text, nullable=False),
+    Column("tool", Text, comment="null for what the model itself used"),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_micros", BigInteger, nullable=False),
+    Column("replies", BigInteger, nullable=False),
+    Column("tool_calls", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id", name="usage_pkey"),
+    Index("usage_days", "tenant", "day"),
 )
 
 positions = Table(

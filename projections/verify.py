@@ -77,7 +77,7 @@ def verify_partition(check: Check, chain: Chain, step: Step) -> Verified:
     with database.engine(database.url(check.settings)) as engine, _snapshot(engine) as connection:
         connection.execute(text(f"SET TRANSACTION SNAPSHOT '{check.snapshot}'"))
         differing = list(islice(differences(connection), MOST))
-    return Verified(reading.head.sequence, sum(map(len, fold.states.values())), differing)
+    return Verified(reading.head.sequence, sum(map(len, fold.states.values())) + len(fold.sums), differing)
 
 
 @contextmanager

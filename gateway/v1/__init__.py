@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import access, agent, budget, call, chat, fork, health, model, response, session, tool, tool_executor
+from gateway.v1 import access, agent, budget, call, chat, fork, health, model, response, session, tool, tool_executor, usage
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
@@ -14,6 +14,7 @@ router.include_router(agent.router)
 router.include_router(chat.router)
 router.include_router(response.router)
 router.include_router(budget.router)
+router.include_router(usage.router)
 router.include_router(access.router)
 router.include_router(model.router)
 router.include_router(health.router)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from gateway import prefer
 from gateway.auth import Caller, Principal
-from gateway.needs import decision_of
+from gateway.needs import mark_of
 from gateway.positions import Place, Position
 from gateway.prefer import Prefer
 from gateway.problems import Malformed, NotJson
@@ -62,7 +62,7 @@ async def asked(
 ) -> Asked:
     """Raises Malformed, NotJson."""
     _check_media_type(request)
-    return Asked(caller, decision_of(request).mark, key, prefer.parse(preferences or ()), _trace(request))
+    return Asked(caller, mark_of(request), key, prefer.parse(preferences or ()), _trace(request))
 
 
 async def expected(

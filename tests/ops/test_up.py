@@ -1,5 +1,6 @@
 """`soma up`: everything starts, is started again when it dies, and stops in order."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from ops.embedded.directory import claimed
 from ops.embedded.process import free_port
-from ops.settings import Settings
+from ops.settings import RUNNING, Settings
 from ops.up import gate
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -23,6 +25,7 @@ class Platform:
     """A `soma up` with an own data directory and own ports."""
 
     def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
         self.gateway = f"http://127.0.0.1:{(port := free_port())}"
         given = {"KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL", "DATABASE_URL"}
         self.env = {name: value for name, value in os.environ.items() if name not in given} | {
@@ -49,6 +52,12 @@ class Platform:
         self.process.send_signal(number)
         self.said += self.process.communicate(timeout=60)[0]
         return self.process.returncode
+
+    def run(self, statement: str) -> None:
+        """One statement of SQL in the read model."""
+        address = json.loads((self.data_dir / RUNNING).read_text())["DATABASE_URL"]
+        with psycopg.connect(address, options="-csearch_path=read_model", autocommit=True) as connection:
+            connection.execute(statement)
 
     def child(self, name: str) -> int:
         """The process id of `soma NAME`."""
@@ -91,9 +100,25 @@ def test_the_platform_answers_survives_the_death_of_its_worker_stops_on_ctrl_c_a
     with claimed(tmp_path):
         pass
 
-    # when it is started again, it finds what it had, and SIGTERM stops it as well
+    # when it is started again, it finds what it had
     platform.start()
     platform.until("Ctrl-C stops it")
+    session = httpx.post(f"{platform.gateway}/v1/sessions", json={"model": "echo", "input": "hello"}, timeout=60).json()
+    assert "another release's code" not in platform.said
+
+    # when it is an upgrade whose code makes other rows, it makes them anew before anything else, and says so
+    platform.run("UPDATE positions SET fold = 'of the former release'")
+    platform.run("DELETE FROM usage")
+    assert platform.stop(signal.SIGINT) == 0
+    platform.start()
+    platform.until("soma.session.events were made by another release's code: they are made anew.")
+    platform.until("Ctrl-C stops it")
+    read = httpx.get(f"{platform.gateway}/v1/sessions/{session['id']}", timeout=60)
+    assert read.json()["messages"] == session["messages"]
+    assert httpx.get(f"{platform.gateway}/v1/usage", timeout=60).json()["total"]["replies"] == 1
+    assert httpx.get(f"{platform.gateway}/health", timeout=60).json()["status"] == "ok"
+
+    # when it is told by SIGTERM, it stops as well
     assert platform.stop(signal.SIGTERM) == 0
 
 

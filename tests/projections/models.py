@@ -6,7 +6,7 @@ from sqlalchemy import select, text
 
 from ops.settings import Settings
 from projections import database
-from projections.tables import events, positions, sessions
+from projections.tables import events, positions, sessions, usage
 
 Contents = dict[str, list[tuple[Any, ...]]]
 
@@ -17,6 +17,7 @@ def contents(settings: Settings) -> Contents:
         return {
             "sessions": [tuple(row) for row in connection.execute(select(sessions).order_by(sessions.c.id))],
             "events": [tuple(row) for row in connection.execute(select(events).order_by(events.c.partition, events.c.offset))],
+            "usage": [tuple(row) for row in connection.execute(select(usage).order_by(usage.c.id))],
             "positions": [tuple(row) for row in connection.execute(select(positions).order_by(positions.c.topic, positions.c.partition))],
         }
 

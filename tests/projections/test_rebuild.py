@@ -8,16 +8,18 @@ import pytest
 from ops import kafka as clients
 from ops.settings import Settings
 from projections import database
+from projections.cli import renew
 from projections.nouns import SESSION
 from projections.rebuild import Behind, Rebuilt, Watcher, rebuild
 from projections.session import EVENTS
-from projections.verify import verify
+from projections.verify import Difference, verify
 from schemas.codec import Codec
 from schemas.types.common import Sealed
 from schemas.types.session import PostMessage, SessionEvent
 from tests.history import History, Written, make_history, produce
 from tests.projections.conftest import SECONDS, projecting
 from tests.projections.models import contents, generation, run
+from tests.projections.test_projector import environment_of
 
 
 def append(settings: Settings, records: list[Written], partition: int = 0) -> None:
@@ -28,7 +30,7 @@ def quietly(settings: Settings, *, another_log: bool = False) -> Rebuilt:
     return rebuild(settings, Watcher(lambda sizes: None, lambda partition, records: None, lambda phase: None), another_log=another_log)
 
 
-def differences(settings: Settings) -> list[object]:
+def differences(settings: Settings) -> list[Difference]:
     verified = verify(settings, lambda sizes: None, lambda partition, records: None)
     return [difference for each in verified.values() for difference in each.differences]
 
@@ -99,6 +101,28 @@ def test_a_log_that_holds_less_replaces_nothing_unless_it_is_meant_to(platform: 
     quietly(platform, another_log=True)
     # Then
     assert differences(platform) == []
+
+
+def test_after_an_upgrade_rows_are_made_anew_where_that_is_allowed(
+    platform: Settings, codec: Codec[SessionEvent], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Given a read model that is of this release
+    for name, value in environment_of(platform).items():
+        monkeypatch.setenv(name, value)
+    append(platform, make_history(2, codec))
+    quietly(platform)
+    served = generation(platform)
+    renew(allowed=True)
+    assert (generation(platform), capsys.readouterr().err) == (served, "")
+    # When it is another's
+    run(platform, "UPDATE positions SET fold = 'another'")
+    # Then somebody is asked for a rebuild
+    renew(allowed=False)
+    assert (generation(platform), "run `soma rebuild`" in capsys.readouterr().err) == (served, True)
+    # And where that is allowed it is done
+    renew(allowed=True)
+    assert "soma.session.events were made by another release's code: they are made anew." in capsys.readouterr().err
+    assert (generation(platform) != served, differences(platform)) == (True, [])
 
 
 def test_two_rebuilds_at_once_are_refused(platform: Settings) -> None:

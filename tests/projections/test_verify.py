@@ -71,7 +71,7 @@ def test_the_command_says_so_by_its_exit_code(filled: Settings, monkeypatch: pyt
     soma = CliRunner()
     # When / then nothing differs
     well = soma.invoke(app, ["verify"])
-    assert (well.exit_code, well.stdout) == (0, "16 records, and 4 rows folded from them: no differences.\n")
+    assert (well.exit_code, well.stdout) == (0, "16 records, and 6 rows folded from them: no differences.\n")
     # When a row is changed, then it is told
     run(filled, "UPDATE sessions SET model = 'another'")
     told = soma.invoke(app, ["verify", "--json"])
