@@ -152,8 +152,9 @@ class Attempts:
             failpoints.reach("executor.begun")
             result = await self._run(job, definition, call)
             failpoints.reach("executor.ran")
-            await self._send(job, "result", attempt, await self._outcome(job, attempt, result))
-            failpoints.reach("executor.reported")
+            outcome = await self._outcome(job, attempt, result)
+        await self._send(job, "result", attempt, outcome)  # the effect is over: the next one need not wait for the report
+        failpoints.reach("executor.reported")
 
     async def _call(self, job: Job) -> Call:
         text = self._arguments.get(job.call)
