@@ -17,7 +17,7 @@ agents = typer.Typer(no_args_is_help=True, help="The agents that sessions begin 
 keys = typer.Typer(no_args_is_help=True, help="API keys, by which programs sign in, through a gateway (SOMA_URL, SOMA_TOKEN).")
 Name = Annotated[str, typer.Argument(help="Its name.")]
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `soma keys list` shows it.")]
-Scopes = Annotated[list[str] | None, typer.Option("--scope", help="What its bearer may do; may be given several times.")]
+Scopes = Annotated[list[str] | None, typer.Option("--scope", help="What its bearer may do (`*`: everything); may be given several times.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the gateway's answer.")]
 RetiredToo = Annotated[bool, typer.Option("--retired", help="Also those that are retired.")]
 Version = Annotated[int | None, typer.Option(min=1, help="An earlier version of its definition.")]
@@ -195,7 +195,7 @@ def bootstrap_key(
     from schemas.registry import NotRegistered, RegistryDown
 
     try:
-        secret = bootstrap(environment.load(), tenant, name, scope or ())
+        secret = bootstrap(environment.load(), tenant, name, scope or ("*",))
     except (NotIssued, LogUnavailable, NotRegistered, RegistryDown, KafkaException, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -206,7 +206,7 @@ def bootstrap_key(
 def token(
     actor: Annotated[str, typer.Option(help="Who it is for; stands in the record of all they do.")],
     tenant: Annotated[str, typer.Option(help="Whose data they may see and change.")] = "default",
-    scopes: Annotated[str, typer.Option(help="What they may do, with spaces between.")] = "",
+    scopes: Annotated[str, typer.Option(help="What they may do, with spaces between; `*`: everything.")] = "*",
     hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="For how long.")] = 12.0,
 ) -> None:
     """Make a token, signed with GATEWAY_JWT_SECRET: for SOMA_TOKEN, or for `Authorization: Bearer`."""

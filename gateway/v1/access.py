@@ -186,7 +186,7 @@ def _within(caller: Principal, scopes: frozenset[str], expires_at: datetime | No
     """A key must not make one, nor take the secret of one, that may do more than itself, or for longer. Raises Exceeds."""
     if caller.kind != "key":
         return
-    if more := sorted(scopes - caller.scopes):
+    if "*" not in caller.scopes and (more := sorted(scopes - caller.scopes)):
         raise Exceeds(f"The key that asks does not have {', '.join(more)}.")
     if caller.expires_at and (expires_at is None or expires_at > caller.expires_at):
         raise Exceeds("The key that asks expires earlier.")

@@ -11,7 +11,7 @@ OVERLAP_SECONDS = 3600
 OVERLAP_SECONDS_AT_MOST = 30 * 86400
 OVERLAP = "For so long the secrets before it go on to be good; 0: from now on only the new one is."
 SHOWN = "The key's secret. It is shown in this answer only, and is on no record: keep it. Send it as `Authorization: Bearer …`."
-Scope = Annotated[str, Field(pattern=r"^[a-z][a-z0-9:*._-]{0,63}$")]
+Scope = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9:*._-]{0,63})$")]
 
 
 def _written(value: Any) -> Any:

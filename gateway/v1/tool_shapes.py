@@ -12,6 +12,7 @@ from ops import json_schema
 from schemas.types import tool
 
 ADDRESS = r"^https?://[^\s]+$"
+TEMPLATE = rf"{ADDRESS}|^\{{\+url\}}$"
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +40,14 @@ class Http(Request):
 
     method: Annotated[Literal["GET", "POST", "PUT", "PATCH", "DELETE"], Field(examples=["GET"], description="How it is called.")]
     url: Annotated[
-        Address, Field(examples=["https://example.org/add/{x}"], description="RFC 6570 level 1 template: {name} is an argument.")
+        str,
+        Field(
+            pattern=TEMPLATE,
+            max_length=2048,
+            examples=["https://example.org/add/{x}"],
+            description="RFC 6570 level 1 template: {name} is an argument. "
+            "{+url} alone: the argument `url` is the address, of a host that the operator listed in SOMA_HTTP_GET_HOSTS.",
+        ),
     ]
     headers: Annotated[Headers, Field(default_factory=dict, examples=[{}], description=SECRETS)]
     status_url: Annotated[

@@ -21,7 +21,10 @@ from streams.tools.running import Call, Result, Ways, failed, late
 
 PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 """What a tool sees of our environment."""
-KEPT_WARM = 4
+KEPT_WARM = 16
+"""Processes that wait for calls of one tool, at most: fewer than its calls at once, and a busy tool starts an interpreter a call."""
+IDLE_SECONDS = 60.0
+"""A process that waits so long for a call is ended, so that as many stay as the last minute took."""
 ENDING_SECONDS = 1.0
 _ESCAPES = 4
 """Bytes of JSON that one byte of a result may take."""
@@ -33,7 +36,7 @@ class Python:
     def __init__(self, definition: Definition, place: Place, ways: Ways) -> None:
         self._entry_point, self._ways = place.entry_point, ways
         self._warm_places = min(definition.concurrency, KEPT_WARM)
-        self._warm: list[Process] = []
+        self._warm: dict[Process, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[int]] = set()
 
     async def run(self, call: Call) -> Result:
@@ -66,17 +69,23 @@ class Python:
             await asyncio.wait(self._ending, timeout=ENDING_SECONDS)
 
     def _take(self) -> Process | None:
+        """The one that was used last, so that those which are not needed come to their end."""
         while self._warm:
-            child = self._warm.pop()
+            child, ending = self._warm.popitem()
+            ending.cancel()
             if child.returncode is None:
                 return child
         return None
 
     def _give_back(self, child: Process, usable: bool) -> None:
         if usable and len(self._warm) < self._warm_places:
-            self._warm.append(child)
+            self._warm[child] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire, child)
         else:
             self._end(child)
+
+    def _retire(self, child: Process) -> None:
+        del self._warm[child]
+        self._end(child)
 
     def _end(self, child: Process) -> asyncio.Task[int]:
         """Kills the child with all that it started: it leads a process group of its own."""

@@ -63,7 +63,7 @@ def gate(gateway: Gateway) -> Keys:
 
 
 async def issue(api: httpx.AsyncClient, name: str = "ci", **more: Any) -> KeyWithSecret:
-    answer = await api.post("/v1/keys", json={"name": name, **more})
+    answer = await api.post("/v1/keys", json={"name": name, "scopes": ["*"], **more})
     assert answer.status_code == 201, answer.text
     return KeyWithSecret.model_validate_json(answer.content)
 

@@ -22,7 +22,7 @@ ALGORITHMS = {"RSA": "RS256", "EC": "ES256", "OKP": "Ed25519", "oct": "HS256"}
 def saying(**claims: Any) -> dict[str, Any]:
     """Claims that hold; those that are None are left out."""
     now = int(time.time())
-    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "tenant": "acme", "iat": now, "exp": now + 600, **claims}
+    said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "tenant": "acme", "scope": "*", "iat": now, "exp": now + 600, **claims}
     return {name: value for name, value in said.items() if value is not None}
 
 

@@ -41,7 +41,7 @@ def soma(other: Gateway) -> Soma:
 
 async def test_a_key_opens_a_gate_that_is_shut_by_either_header(api: httpx.AsyncClient, other: Gateway) -> None:
     # given
-    key = await issue(api, scopes=["sessions:read"])
+    key = await issue(api, scopes=["keys:admin"])
     assert key.secret
     # when, then
     nobody = await other.client.get("/v1/keys")
@@ -71,7 +71,7 @@ async def test_an_open_gate_takes_no_key_that_is_not_good_and_looks_at_nothing_e
 async def test_a_key_gives_no_more_than_it_has(api: httpx.AsyncClient, other: Gateway) -> None:
     # given
     soon = {"expires_at": "2100-01-01T00:00:00Z"}
-    narrow, wide = await issue(api, scopes=["a", "b"], **soon), await issue(api, scopes=["a", "b", "c"], **soon)
+    narrow, wide = await issue(api, scopes=["a", "keys:admin"], **soon), await issue(api, scopes=["a", "c"], **soon)
     holder = bearer(narrow.secret)
     # when
     refused = [

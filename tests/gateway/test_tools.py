@@ -9,9 +9,10 @@ import pytest
 import pytest_asyncio
 
 from gateway.v1.named_shapes import NamedAccepted
-from gateway.v1.tool_shapes import Tool, ToolList
+from gateway.v1.tool_shapes import Http, Tool, ToolList
 from ops.embedded.process import free_port
 from ops.settings import Settings
+from streams.tools.ship import ship
 from tests.faults.cluster import Process
 from tests.gateway.platform import Gateway, Platform, deciding
 
@@ -181,6 +182,23 @@ async def test_each_kind_of_tool_is_kept_as_it_was_written(tools: httpx.AsyncCli
         tool = await register(tools, name, python=None, **where, **when)
         shown = (await tools.get(f"/v1/tools/{name}", params={"position": tool.position})).json()
         assert {key: shown[key] for key in [*where, *when]} == {**where, **when}
+
+
+async def test_every_tool_that_is_shipped_can_be_registered(platform: Platform, tools: httpx.AsyncClient) -> None:
+    # when
+    registered = await asyncio.to_thread(ship, str(tools.base_url))
+    # then
+    assert registered == ["clock", "calculator", "http_get"]
+    answer = await tools.get("/v1/tools/http_get")
+    assert Tool.model_validate_json(answer.content).http == Http(method="GET", url="{+url}", headers={})
+    # and once they are there, they stay as they are
+    assert await asyncio.to_thread(ship, str(tools.base_url)) == []
+
+
+@pytest.mark.parametrize("url", ["{+other}", "{+url}/more", "https://example.org/\n{+url}", "{url}", "x{+url}"])
+async def test_an_address_is_an_argument_whole_or_not_at_all(tools: httpx.AsyncClient, url: str) -> None:
+    answer = await tools.post("/v1/tools", json={**definition("roams"), "python": None, "http": {"method": "GET", "url": url}})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body.http.url"), answer.text
 
 
 async def test_another_gateway_knows_the_same_tools(platform: Platform, tools: httpx.AsyncClient, unused_port: int) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,15 @@ async def python(name: str, **fields: Any) -> AsyncIterator[Python]:
         await tool.close()
 
 
+def processes(results: Iterable[Result]) -> set[int]:
+    """Of a tool that says in which one it ran."""
+    return {json.loads(result.content)["process"] for result in results}
+
+
+def alive(ids: Iterable[int]) -> bool:
+    return any(Path(f"/proc/{id}").exists() for id in ids)
+
+
 async def test_a_function_gets_its_arguments_and_the_id_of_the_call() -> None:
     async with python("says") as tool:
         result = await tool.run(call(text="schön"))
@@ -57,6 +66,29 @@ async def test_a_process_serves_one_call_after_the_other_and_several_serve_sever
 
     assert len(set(processes)) == 1
     assert len({json.loads(result.content)["process"] for result in together}) == 3
+
+
+async def test_as_many_processes_stay_as_the_tools_usual_concurrency() -> None:
+    # given as many calls at once as a tool has unless it says otherwise
+    async with python("says") as tool:
+        first, second = [await asyncio.gather(*(tool.run(call()) for _ in range(definition().concurrency))) for _ in range(2)]
+
+    # then none of the processes of the first ones was given up
+    assert processes(first) == processes(second)
+    assert len(processes(first)) == definition().concurrency
+
+
+async def test_processes_that_nobody_needs_any_more_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given three processes, of which calls one by one need only one
+    async with python("says") as tool:
+        several = processes(await asyncio.gather(*(tool.run(call()) for _ in range(3))))
+        # when those that wait come to the end of their time
+        monkeypatch.setattr("streams.tools.python.IDLE_SECONDS", 0.0)
+        one = processes([await tool.run(call())])
+        while await asyncio.to_thread(alive, one):
+            await asyncio.sleep(0.01)
+        # then the others are there yet, and the next call takes one of them
+        assert processes([await tool.run(call())]) < several - one
 
 
 async def test_a_function_sees_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
