@@ -63,6 +63,7 @@ def prepare() -> None:
     """Do what comes before the processes: schemas into the registry, topics, the read model's tables. Safe to run again."""
     from ops import kafka, topics
     from projections.database import migrate
+    from projections.isolation import NoReader
     from schemas.registry import Registry
 
     settings = environment.load()
@@ -72,7 +73,10 @@ def prepare() -> None:
         typer.echo(line)
     if not settings.database_url:
         raise SystemExit("DATABASE_URL is not set: name a PostgreSQL, or run `soma up`, which starts one.")
-    migrate(settings.database_url)
+    try:
+        migrate(settings.database_url)
+    except NoReader as error:
+        raise SystemExit(str(error)) from None
     typer.echo("the read model's tables are up to date")
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ops.settings import Settings
+from projections import isolation
 
 SERVED, NEXT, FORMER = "read_model", "read_model_next", "read_model_former"
 """Generations of the read model, each a schema."""
@@ -76,7 +77,7 @@ def plain(url: str) -> str:
 
 
 def migrate(url: str, schema: str = SERVED) -> None:
-    """Bring a generation's tables up to this release, from nothing if need be. Safe to run several times at once."""
+    """Bring a generation's tables up to this release, from nothing if need be. Safe to run several times at once. Raises NoReader."""
     from alembic import command  # slow to import, and needed by nobody else
     from alembic.config import Config
 
@@ -87,6 +88,7 @@ def migrate(url: str, schema: str = SERVED) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        isolation.isolate(connection, schema)
 
 
 def _driver(url: str) -> URL:
