@@ -6,7 +6,7 @@ The limit is of one gateway. A sender who is not let in is an address: an IPv4 o
 import math
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gateway.bucket import WINDOW_SECONDS, Bucket
 from gateway.problems import RateLimited
@@ -41,15 +41,21 @@ class Strangers:
         return _network(peer)
 
     def _is_proxy(self, peer: str) -> bool:
-        try:
-            return any(ip_address(peer) in network for network in self._proxies)
-        except ValueError:
-            return False
+        address = _read(peer)
+        return address is not None and any(address in network for network in self._proxies)
 
 
 def _network(peer: str) -> str:
+    address = _read(peer)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address), 64), strict=False))
+    return str(address or "unknown")
+
+
+def _read(peer: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 address that a socket for both shows as IPv6 is IPv4. None: a Unix socket has none, and proxies may write what they like."""
     try:
         address = ip_address(peer)
-    except ValueError:  # a Unix socket has none, and a proxy may write what it likes
-        return "unknown"
-    return str(ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+    except ValueError:
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

@@ -58,12 +58,13 @@ def kept(engine: Engine, *, exclusively: bool) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock_all()"))
 
 
-def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = "") -> AsyncEngine:
-    """An engine for the served generation, with at most `pool` connections and bounded statements."""
+def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = "", autocommit: bool = False) -> AsyncEngine:
+    """An engine for the served generation, with at most `pool` connections and bounded statements; `autocommit`: who uses it says BEGIN."""
     limits = f"-cstatement_timeout={statement_seconds * 1000} -cidle_in_transaction_session_timeout=60000 {options}"
     return create_async_engine(
         _driver(url),
         connect_args=arguments(SERVED, limits),
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_size=pool,
         max_overflow=0,
         pool_timeout=statement_seconds,

@@ -78,7 +78,7 @@ class Queries:
     @classmethod
     def connect(cls, url: str, pool: int = 8) -> Self:
         """Connections are made when they are needed: this does not fail while the database is down."""
-        return cls(database.async_engine(url, pool=pool, statement_seconds=STATEMENT_SECONDS, options=isolation.AS_READER))
+        return cls(database.async_engine(url, pool=pool, statement_seconds=STATEMENT_SECONDS, options=isolation.AS_READER, autocommit=True))
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -162,7 +162,7 @@ class Queries:
         try:
             async with self._engine.connect() as connection:
                 if tenant is not None:
-                    await connection.exec_driver_sql(isolation.NAME_TENANT, (storable(tenant),))
+                    await connection.exec_driver_sql(isolation.begin(storable(tenant)))
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             todo = "Check DATABASE_URL, that PostgreSQL is up, and that `soma prepare` was run."

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import InternalError, ProgrammingError
 
 from ops.embedded.postgres import Postgres
 from projections import database
@@ -67,7 +67,13 @@ async def test_without_a_tenant_there_is_no_row_also_on_a_connection_that_served
     assert (await queries.positions(EVENTS))[0].head.next_offset == 5
 
 
-async def test_a_tenants_name_is_a_value_whatever_is_in_it(queries: Queries) -> None:
+async def test_a_tenants_name_is_a_value_whatever_is_in_it(two_tenants: str, queries: Queries) -> None:
+    # given one whose name has all that could be taken for something else
+    odd, history = "50% of 'it'; \\ \"ö\" %s %(tenant)s :tenant", History(CODEC, 1)
+    history.send(history.session(), PostMessage(input="let me in"), tenant=odd)
+    project(two_tenants, history)
+    # when / then
+    assert await seen(queries, odd) == [odd]
     for name in ("", "default' OR true --", "default\x00", "%s", "default,another"):
         assert await seen(queries, name) == []
 
@@ -75,8 +81,11 @@ async def test_a_tenants_name_is_a_value_whatever_is_in_it(queries: Queries) -> 
 async def test_what_reads_cannot_write_and_does_not_get_out_by_a_reset(queries: Queries) -> None:
     for statement in ("DELETE FROM sessions", "UPDATE positions SET next_offset = 0", "ALTER TABLE sessions DISABLE ROW LEVEL SECURITY"):
         with pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
-            async with queries._connection("default") as connection:
+            async with queries._connection(None) as connection:
                 await connection.execute(text(statement))
+    with pytest.raises(InternalError, match="read-only transaction"):
+        async with queries._connection("default") as connection:
+            await connection.execute(text("DELETE FROM sessions"))
     async with queries._connection("default") as connection:
         await connection.execute(text("RESET ROLE"))
         assert list(await connection.scalars(TENANTS)) == ["default"]
