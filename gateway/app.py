@@ -115,7 +115,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         tail = Tail(consumer, link, records, queries, layout, recent)
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
-        waits = Waits(link, settings.gateway_max_in_flight)
+        waits = Waits(link, settings.gateway_max_in_flight, settings.gateway_tenant_max_in_flight)
         writer = Writer(link, tail, records, reader, waits, governed=settings.soma_tenant_budgets)
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")

@@ -12,8 +12,9 @@ from fastapi import Depends, Request
 from msgspec import Struct
 from starlette.datastructures import Headers
 
-from gateway.problems import CannotVerify, Malformed, Unauthenticated, challenge
+from gateway.problems import CannotVerify, Malformed, RateLimited, Unauthenticated, challenge
 from gateway.secret import PREFIX
+from gateway.strangers import Strangers
 
 
 class Principal(Struct, frozen=True):
@@ -52,27 +53,37 @@ class Verifier(Protocol):
 class Gate:
     """Tries its verifiers in order. Where no sign-in is `required`, whoever shows no credential is ANONYMOUS."""
 
-    def __init__(self, verifiers: Sequence[Verifier], *, required: bool) -> None:
-        self.verifiers, self.required = verifiers, required
+    def __init__(self, verifiers: Sequence[Verifier], strangers: Strangers, *, required: bool) -> None:
+        self.verifiers, self.strangers, self.required = verifiers, strangers, required
 
-    async def admit(self, method: str, path: str, authorization: Sequence[str]) -> Principal | None:
+    async def admit(self, method: str, path: str, authorization: Sequence[str], address: str) -> Principal | None:
         """Who asks, by what the request shows; None for somebody unknown who asks for what everybody may see.
 
-        Raises Unauthenticated, Malformed, CannotVerify.
+        `address` is where its failures count. Raises Unauthenticated, Malformed, CannotVerify, RateLimited.
         """
         if is_public(method, path):
-            return await self._known(authorization)
-        return await self._proved(authorization)
+            return await self._known(authorization, address)
+        return await self._admitted(authorization, address)
 
-    async def _known(self, authorization: Sequence[str]) -> Principal | None:
+    async def _known(self, authorization: Sequence[str], address: str) -> Principal | None:
         try:
-            return await self._proved(authorization)
-        except (Unauthenticated, Malformed, CannotVerify):
+            return await self._admitted(authorization, address)
+        except (Unauthenticated, Malformed, CannotVerify, RateLimited):
             return None
 
-    async def _proved(self, authorization: Sequence[str]) -> Principal:
+    async def _admitted(self, authorization: Sequence[str], address: str) -> Principal:
         if not self.required and not any(self._knows(each) for each in authorization):
             return ANONYMOUS
+        if not authorization:
+            raise Unauthenticated("The request shows no credential.", error=None)
+        self.strangers.check(address)
+        try:
+            return await self._proved(authorization)
+        except Unauthenticated:
+            self.strangers.failed(address)
+            raise
+
+    async def _proved(self, authorization: Sequence[str]) -> Principal:
         credential = _bearer(authorization)
         for verifier in self.verifiers:
             if verifier.knows(credential):
@@ -97,8 +108,6 @@ def is_public(method: str, path: str) -> bool:
 
 def _bearer(authorization: Sequence[str]) -> str:
     """RFC 6750 §2.1, and no other way: not in a form, not in an address, which logs would keep. Raises Unauthenticated, Malformed."""
-    if not authorization:
-        raise Unauthenticated("The request shows no credential.", error=None)
     if len(authorization) > 1:
         detail = "The request shows more than one credential."
         raise Malformed(detail, {"WWW-Authenticate": challenge("invalid_request", detail)})

@@ -12,6 +12,7 @@ from gateway.issuer import Issuer, trusted
 from gateway.key_material import secret_key
 from gateway.keyring import Keyring, Secret, Source
 from gateway.keys import Keys
+from gateway.strangers import Strangers
 from gateway.token import KINDS, Terms, Tokens
 from ops import pepper
 from ops.settings import Settings
@@ -54,7 +55,8 @@ class SignIn:
     def __init__(self, settings: Settings, client: httpx.AsyncClient, keys: Keys) -> None:
         self.rings = [Keyring(source, settings.gateway_jwt_keys_fresh_seconds) for source in sources(settings, client)]
         tokens: list[Verifier] = [Tokens(terms(settings), self.rings)] if self.rings else []
-        self.gate = Gate([keys, *tokens], required=settings.gateway_require_auth)
+        strangers = Strangers(settings.gateway_failed_sign_ins_per_minute, settings.gateway_trusted_proxies)
+        self.gate = Gate([keys, *tokens], strangers, required=settings.gateway_require_auth)
         if not self.gate.required:
             log.warning(OPEN)
 

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.auth import shown
+from gateway.auth import Gate, Principal, shown
 from gateway.parts import Parts
 from gateway.problems import Problem, TooLarge
 from ops import metrics
@@ -29,7 +29,7 @@ class Admission:
         parts: Parts = scope["app"].state.parts
         said = {} if parts.sign_in.gate.required else {"Soma-Gate": "open"}
         try:
-            who = await parts.sign_in.gate.admit(scope["method"], scope["path"], shown(Headers(scope=scope)))
+            who = await _admitted(parts.sign_in.gate, scope)
             said |= parts.rates.take(who) if who else {}
         except Problem as problem:
             return await problem.response()(scope, receive, send)
@@ -109,6 +109,12 @@ def _template(scope: Scope) -> str:
         return "none"
     prefix = scope["path"].removesuffix(route.format(**scope["path_params"]))
     return f"{prefix}{route}"
+
+
+async def _admitted(gate: Gate, scope: Scope) -> Principal | None:
+    headers, (peer, _) = Headers(scope=scope), scope["client"] or ("", 0)
+    address = gate.strangers.address(peer, headers.getlist("x-forwarded-for"))
+    return await gate.admit(scope["method"], scope["path"], shown(headers), address)
 
 
 def _declared(headers: Headers) -> int:

@@ -76,7 +76,7 @@ class Named(Generic[V]):
         """Raises the problem that a refusal is, KeyReused, NothingSent, OutcomeUnknown, TooMany."""
         codec = self._ready()
         self._check_key(ask)
-        with self._waits.admitted(), self.catalogue.expecting(ask.id, ask.digest) as outcome:
+        with self._waits.admitted(ask.tenant), self.catalogue.expecting(ask.id, ask.digest) as outcome:
             position = await self._send(ask, codec)
             try:
                 async with self._waits.within(ask.wait):

@@ -91,7 +91,7 @@ class Turns:
         if not self._tail.caught_up:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
         turn, writing, showing = None, Writing(), Showing(write.home.id)
-        with self._waits.admitted(), self._tail.follow(*write.home) as follower:
+        with self._waits.admitted(write.tenant), self._tail.follow(*write.home) as follower:
             await self._writer.send(write)
             async for item in self._records(write, follower):
                 if isinstance(item, OutputDelta):

@@ -1,6 +1,10 @@
-"""The writes that wait for their outcome, of every noun: so many at once, and none for longer than Kafka is there."""
+"""The writes that wait for their outcome, of every noun: so many at once, so many of one tenant, none for longer than Kafka is there.
+
+A turn that a caller waits for is one of them. What goes on without a caller is no gateway's to count: the record knows it.
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -10,25 +14,34 @@ from ops import metrics
 
 
 class Waits:
-    """At most `limit` writes at once."""
+    """At most `limit` writes at once, at most `tenant_limit` of them of one tenant."""
 
-    def __init__(self, link: Link, limit: int) -> None:
-        self._limit, self._in_flight = limit, 0
+    def __init__(self, link: Link, limit: int, tenant_limit: int) -> None:
+        self._limit, self._tenant_limit = limit, tenant_limit
+        self._in_flight, self._of_tenants = 0, Counter[str]()
         self._limits: set[asyncio.Timeout] = set()
         link.when_down.append(self._stop)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self, tenant: str) -> Iterator[None]:
         """Raises TooMany."""
         if self._in_flight >= self._limit:
             raise TooMany(f"{self._limit} writes wait for their outcome in this gateway: nothing was sent.", {"Retry-After": "1"})
-        self._in_flight += 1
-        metrics.in_flight.set(self._in_flight)
+        if self._of_tenants[tenant] >= self._tenant_limit:
+            detail = f"{self._tenant_limit} writes of this tenant wait for their outcome in this gateway: nothing was sent."
+            raise TooMany(detail, {"Retry-After": "1"})
+        self._count(tenant, 1)
         try:
             yield
         finally:
-            self._in_flight -= 1
-            metrics.in_flight.set(self._in_flight)
+            self._count(tenant, -1)
+
+    def _count(self, tenant: str, change: int) -> None:
+        self._in_flight += change
+        self._of_tenants[tenant] += change
+        if not self._of_tenants[tenant]:
+            del self._of_tenants[tenant]
+        metrics.in_flight.set(self._in_flight)
 
     @asynccontextmanager
     async def within(self, seconds: float) -> AsyncIterator[None]:

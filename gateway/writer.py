@@ -80,7 +80,7 @@ class Writer:
         if not self._tail.caught_up:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
         started = time.perf_counter()
-        with self._waits.admitted(), self._tail.follow(*write.home) as follower:
+        with self._waits.admitted(write.tenant), self._tail.follow(*write.home) as follower:
             position = await self.send(write)
             outcome = await self._outcome(write, position, follower) if write.wait else Accepted(position)
         if isinstance(outcome, Done) and isinstance(write.body, StartSession | PostMessage) and write.body.input is not None:

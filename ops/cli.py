@@ -66,6 +66,7 @@ def prepare(
     from ops import kafka, topics
     from projections.cli import renew
     from projections.database import migrate
+    from projections.isolation import NoReader
     from schemas.registry import Registry
 
     settings = environment.load()
@@ -75,7 +76,10 @@ def prepare(
         typer.echo(line)
     if not settings.database_url:
         raise SystemExit("DATABASE_URL is not set: name a PostgreSQL, or run `soma up`, which starts one.")
-    migrate(settings.database_url)
+    try:
+        migrate(settings.database_url)
+    except NoReader as error:
+        raise SystemExit(str(error)) from None
     typer.echo("the read model's tables are up to date")
     renew(allowed=rebuild)
 

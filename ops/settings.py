@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +19,8 @@ def _listed(value: object) -> object:
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 """Texts with commas between them."""
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)]
+"""Addresses and networks (`10.0.0.0/8`) with commas between them."""
 
 
 PLACE = r"^[^/\s]+(/[^/\s]+)+$"
@@ -111,9 +113,12 @@ class Settings(BaseSettings):
     # Gateway limits
     gateway_tenant_requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 120_000
     gateway_caller_requests_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 60_000
+    gateway_failed_sign_ins_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = 300
+    gateway_trusted_proxies: Networks = ()
     gateway_body_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=8 << 20)] = 256 << 10
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    gateway_tenant_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
     # API keys: what their secrets are made and hashed with (ops/pepper.py)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Never, Self
 
 import psycopg
 
-from projections import database, store
+from projections import database, isolation, store
 from projections.nouns import events_of
 from projections.reading import Chain
 
@@ -80,7 +80,8 @@ class Applied:
 
     async def _follow(self) -> Never:
         """One connection's life. It listens before it looks, so that nothing falls between."""
-        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, **database.arguments()) as connection:
+        arguments = database.arguments(options=isolation.AS_READER)
+        async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, **arguments) as connection:
             await connection.execute(f"LISTEN {store.CHANNEL}")
             while True:
                 await self._look(connection)

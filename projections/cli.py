@@ -135,6 +135,7 @@ def _explained() -> Iterator[None]:
     from ops.log import LogUnavailable
     from projections.cores import CoreDied
     from projections.database import Busy, NotConfigured
+    from projections.isolation import NoReader
     from projections.rebuild import Behind
     from projections.store import OtherFold
     from schemas.chain import ChainBroken
@@ -151,6 +152,6 @@ def _explained() -> Iterator[None]:
     except (OperationalError, psycopg.OperationalError) as error:
         typer.echo(f"PostgreSQL: {getattr(error, 'orig', error)} Check DATABASE_URL.", err=True)
         raise typer.Exit(1) from None
-    except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NotRegistered, OtherFold) as error:
+    except (LogUnavailable, CoreDied, Busy, Behind, ChainBroken, NoReader, NotRegistered, OtherFold) as error:
         typer.echo(error, err=True)
         raise typer.Exit(1) from None

@@ -9,6 +9,7 @@ from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ops.settings import Settings
+from projections import isolation
 
 SERVED, NEXT, FORMER = "read_model", "read_model_next", "read_model_former"
 """Generations of the read model, each a schema."""
@@ -57,12 +58,13 @@ def kept(engine: Engine, *, exclusively: bool) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock_all()"))
 
 
-def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = "") -> AsyncEngine:
-    """An engine for the served generation, with at most `pool` connections and bounded statements."""
+def async_engine(url: str, *, pool: int, statement_seconds: int, options: str = "", autocommit: bool = False) -> AsyncEngine:
+    """An engine for the served generation, with at most `pool` connections and bounded statements; `autocommit`: who uses it says BEGIN."""
     limits = f"-cstatement_timeout={statement_seconds * 1000} -cidle_in_transaction_session_timeout=60000 {options}"
     return create_async_engine(
         _driver(url),
         connect_args=arguments(SERVED, limits),
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_size=pool,
         max_overflow=0,
         pool_timeout=statement_seconds,
@@ -76,7 +78,7 @@ def plain(url: str) -> str:
 
 
 def migrate(url: str, schema: str = SERVED) -> None:
-    """Bring a generation's tables up to this release, from nothing if need be. Safe to run several times at once."""
+    """Bring a generation's tables up to this release, from nothing if need be. Safe to run several times at once. Raises NoReader."""
     from alembic import command  # slow to import, and needed by nobody else
     from alembic.config import Config
 
@@ -87,6 +89,7 @@ def migrate(url: str, schema: str = SERVED) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        isolation.isolate(connection, schema)
 
 
 def _driver(url: str) -> URL:

@@ -1,4 +1,4 @@
-"""What GETs ask of the read model. The tenant is a condition in every query that shows records."""
+"""What GETs ask of the read model. The tenant is a condition in every query that shows records, and the database holds each to it."""
 
 import base64
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from projections import budget, database, position, rows, store
+from projections import budget, database, isolation, position, rows, store
 from projections.budget import Budget
 from projections.call import Call
 from projections.reading import Progress
@@ -79,7 +79,7 @@ class Queries:
     @classmethod
     def connect(cls, url: str, pool: int = 8) -> Self:
         """Connections are made when they are needed: this does not fail while the database is down."""
-        return cls(database.async_engine(url, pool=pool, statement_seconds=STATEMENT_SECONDS))
+        return cls(database.async_engine(url, pool=pool, statement_seconds=STATEMENT_SECONDS, options=isolation.AS_READER, autocommit=True))
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -94,7 +94,7 @@ class Queries:
             .order_by(events.c.offset)
             .limit(limit)
         )
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             return [(offset, value) for offset, value in await connection.execute(statement)]
 
     async def session(self, session_id: str, tenant: str) -> Summary | None:
@@ -102,7 +102,7 @@ class Queries:
         if not _is_id(session_id):
             return None
         statement = select(sessions.c.summary).where(sessions.c.id == session_id, sessions.c.tenant == storable(tenant))
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = await connection.scalar(statement)
             return found and rows.summary(found)
 
@@ -114,7 +114,7 @@ class Queries:
             time, id = _place(cursor)
             statement = statement.where(newest < tuple_(time, literal(id, sessions.c.id.type)))
         statement = statement.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit + 1)
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = [rows.summary(summary) for summary in await connection.scalars(statement)]
         return Page(found[:limit], _cursor(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None)
 
@@ -129,14 +129,14 @@ class Queries:
             time, id = _place(cursor)
             statement = statement.where(newest < tuple_(time, literal(id, calls.c.id.type)))
         statement = statement.order_by(calls.c.requested_at.desc(), calls.c.id.desc()).limit(limit + 1)
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = [rows.call(entry) for entry in await connection.scalars(statement)]
         last = found[limit - 1] if len(found) > limit else None
         return CallPage(found[:limit], _cursor(last.requested_at, last.id) if last else None)
 
     async def budget(self, tenant: str) -> Budget | None:
         """The tenant's budget, if it was ever set or drawn from."""
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = await connection.scalar(select(budgets.c.entry).where(budgets.c.tenant == storable(tenant)))
             return found and budget.read(found)
 
@@ -145,7 +145,7 @@ class Queries:
         if not (_is_uuid(call_id) and _is_id(session_id)):
             return None
         statement = select(calls.c.entry).where(calls.c.id == call_id, calls.c.session_id == session_id, calls.c.tenant == storable(tenant))
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = await connection.scalar(statement)
             return found and rows.call(found)
 
@@ -154,28 +154,32 @@ class Queries:
         of = [usage.c[name] for name in by]
         sums = [cast(func.sum(usage.c[name]), BigInteger) for name in Used._fields]
         statement = select(*of, *sums).where(usage.c.tenant == storable(tenant), usage.c.day.between(since, until))
-        async with self._connection() as connection:
+        async with self._connection(tenant) as connection:
             found = await connection.execute(statement.group_by(*of).order_by(*of).limit(limit))
             return [Entry(dict(zip(by, row, strict=False)), Used(*row[len(by) :])) for row in found]
 
     async def positions(self, topic: str) -> dict[int, Progress]:
         """How far each partition of an events topic is applied."""
-        async with self._connection() as connection:
+        async with self._connection(None) as connection:
             found = (await connection.execute(select(positions).where(positions.c.topic == topic))).mappings()
             return {row["partition"]: position.progress(dict(row)) for row in found}
 
     async def of_other_folds(self) -> list[str]:
         """The events topics whose rows were made by other code than this release's: they need a rebuild."""
-        async with self._connection() as connection:
+        async with self._connection(None) as connection:
             return await connection.run_sync(store.of_other_folds)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+    async def _connection(self, tenant: str | None) -> AsyncIterator[AsyncConnection]:
+        """A transaction in which only the tenant's rows are there; None: only what is of no tenant."""
         try:
             async with self._engine.connect() as connection:
+                if tenant is not None:
+                    await connection.exec_driver_sql(isolation.begin(storable(tenant)))
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise ReadModelDown("The read model does not answer. Check DATABASE_URL and that PostgreSQL is up.") from error
+            todo = "Check DATABASE_URL, that PostgreSQL is up, and that `soma prepare` was run."
+            raise ReadModelDown(f"The read model does not answer. {todo}") from error
 
 
 def _fits(filters: Filters) -> ColumnElement[bool]:

@@ -139,12 +139,13 @@ async def test_an_id_written_in_another_way_names_the_same_session(client: httpx
     assert (answer.status_code, answer.json()["id"]) == (200, session["id"])
 
 
-async def test_too_many_writes_at_once_are_turned_away(module_settings: Settings, platform: Platform) -> None:
+@pytest.mark.parametrize("setting", ["gateway_max_in_flight", "gateway_tenant_max_in_flight"])
+async def test_too_many_writes_at_once_are_turned_away(module_settings: Settings, platform: Platform, setting: str) -> None:
     # given
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    settings = module_settings.model_copy(update={"gateway_max_in_flight": 1, "gateway_port": port})
+    settings = module_settings.model_copy(update={setting: 1, "gateway_port": port})
     platform.worker.replying.clear()
     async with Gateway(settings) as gateway:
         await gateway.until_healthy()

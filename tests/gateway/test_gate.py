@@ -35,6 +35,8 @@ EVERYBODY = {
     ("GET", "/problems/{code}"),
 }
 """All that a stranger may see."""
+HARDLY_LIMITED = {"gateway_failed_sign_ins_per_minute": 10_000_000}
+"""All that is tried here comes from one address, within a minute."""
 ASKING = "/payer {}"
 TOOL = {
     "name": "payer",
@@ -55,7 +57,7 @@ async def provider() -> AsyncIterator[Provider]:
 def closed(module_settings: Settings, provider: Provider) -> Settings:
     """Of a gateway at which callers sign in, by tokens of a provider or by those of the command line."""
     own = {"gateway_jwt_secret": SECRET, "gateway_jwt_issuer": provider.issuer, "gateway_jwt_audience": (AUDIENCE,)}
-    return module_settings.model_copy(update={"gateway_require_auth": True, "gateway_jwt_leeway_seconds": 0, **own})
+    return module_settings.model_copy(update={"gateway_require_auth": True, "gateway_jwt_leeway_seconds": 0, **own, **HARDLY_LIMITED})
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth import Principal
+from gateway.bucket import WINDOW_SECONDS, Bucket
 from gateway.problems import RateLimited
-from gateway.rates import WINDOW_SECONDS, Bucket, Rates
+from gateway.rates import Rates
 
 ADA, BOB = Principal("acme", "ada"), Principal("acme", "bob")
 

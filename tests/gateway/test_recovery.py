@@ -63,6 +63,7 @@ async def test_the_read_model_goes_down_and_catches_up(platform: Platform) -> No
 async def test_rows_that_another_release_made_are_told_and_shown(platform: Platform) -> None:
     # given a read model that another release's code made
     session = (await platform.client.post("/v1/sessions", json=BODY)).json()
+    await platform.client.get(f"/v1/sessions/{session['id']}", params={"position": session["position"]})  # returns once it is projected
     with psycopg.connect(platform.settings.database_url or "", autocommit=True, options="-csearch_path=read_model") as connection:
         [ours] = connection.execute("SELECT DISTINCT fold FROM positions").fetchone() or ()
         await platform.projecting.stop()

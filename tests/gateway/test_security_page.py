@@ -13,6 +13,7 @@ import pytest
 from gateway.auth import Gate
 from gateway.credentials import sources, terms, wrong
 from gateway.keyring import Keyring
+from gateway.strangers import Strangers
 from gateway.token import Tokens
 from ops.settings import Settings
 from tests.gateway.bao import ROOT, running
@@ -38,8 +39,8 @@ def variables(heading: str, monkeypatch: pytest.MonkeyPatch, **instead: str) -> 
 async def lets_in(settings: Settings, credential: str) -> bool:
     async with httpx.AsyncClient(trust_env=False) as client:
         rings = [Keyring(source, settings.gateway_jwt_keys_fresh_seconds) for source in sources(settings, client)]
-        gate = Gate([Tokens(terms(settings), rings)], required=settings.gateway_require_auth)
-        who = await gate.admit("GET", "/v1/sessions", [bearer(credential)["Authorization"]])
+        gate = Gate([Tokens(terms(settings), rings)], Strangers(1), required=settings.gateway_require_auth)
+        who = await gate.admit("GET", "/v1/sessions", [bearer(credential)["Authorization"]], "")
         return who is not None and (who.tenant, who.actor) == ("acme", "ada")
 
 
