@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.audit import Audit
 from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
@@ -31,6 +32,7 @@ class Parts:
 
     settings: Settings
     policy: Policy
+    audit: Audit
     sign_in: SignIn
     rates: Rates
     models: Models

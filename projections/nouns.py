@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from commands import audit as auditing
 from commands import call as calling
 from commands import situation, talk
-from projections import call, rows, session
+from projections import audit, call, rows, session, text
 from projections.noun import Folded, Logged, Noun, States
 from projections.reading import Taken
-from projections.tables import calls, events, sessions
+from projections.tables import audited, calls, events, sessions
+from schemas.types import audit as audit_types
 from schemas.types import common
 from schemas.types import session as types
 
@@ -25,14 +27,22 @@ SESSION = Noun(
     commands="soma.session.commands",
     events=session.EVENTS,
     event=types.SessionEvent,
-    sources=(rows, session, call, situation, talk, calling, types, common),
-    logged=Logged(events, rows.event_row),
+    sources=(text, rows, session, call, situation, talk, calling, types, common),
+    logged=Logged(events, rows.event_rows),
     folded=(
         Folded(sessions, _session, session.summarize, rows.session_row, "summary", rows.summary),
         Folded(calls, _calls, call.evolve, rows.call_row, "entry", rows.call),
     ),
 )
-NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION,)}
+AUDIT = Noun(
+    name="audit",
+    commands=audit.COMMANDS,
+    events=audit.EVENTS,
+    event=audit_types.AuditEvent,
+    sources=(text, audit, auditing, audit_types, common),
+    logged=Logged(audited, audit.audit_rows),
+)
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, AUDIT)}
 """By their events topic."""
 
 

@@ -23,6 +23,7 @@ from schemas.registry import NotRegistered, Registry
 from schemas.types.session import OutputDelta
 from streams.access import ACCESS
 from streams.agent import AGENT
+from streams.audit import AUDIT
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.processor import Processor
 from streams.services import Effects, Halt, Nothing, Rounds, Services
@@ -33,7 +34,7 @@ log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
-NOUNS = (SESSION, TOOL, AGENT, ACCESS)
+NOUNS = (SESSION, TOOL, AGENT, ACCESS, AUDIT)
 
 
 class Worker:
@@ -54,7 +55,7 @@ class Worker:
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
-        effects: dict[str, Effects] = {SESSION.name: orchestrator} | {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS)}
+        effects: dict[str, Effects] = {SESSION.name: orchestrator} | {noun.name: Nothing() for noun in NOUNS[1:]}
         keys = command_key.load(self._settings)
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:
