@@ -4,12 +4,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from commands.talk import MAX_REPEATS, Stop, Streak, Talk, over
+from commands.talk import MAX_REPEATS, Stop, Streak, Talk, over, spent
 from schemas.chain import digest
 from schemas.ids import derived_id
-from schemas.types.common import Usage
+from schemas.types.common import Amounts, Usage
 from schemas.types.session import (
     AskedCall,
     Tool,
@@ -174,9 +173,20 @@ def id_of(session_id: str, request: int, index: int) -> str:
     return derived_id(session_id, "call", request, index)
 
 
-def begun(talk: Talk, call: str, attempt: int) -> Talk:
+def begun(talk: Talk, attempt: int) -> Talk:
     """The account after an attempt began: the first one counts."""
-    return replace(talk, used=replace(talk.used, calls=talk.used.calls + 1)) if attempt == 1 else talk
+    return spent(talk, Amounts(calls=1)) if attempt == 1 else talk
+
+
+def need(talk: Talk, calls: Calls) -> Amounts:
+    """The most that calls take of which none has begun."""
+    return Amounts(calls=len(calls), cost_micros=sum(_most(talk, call.tool) for call in calls))
+
+
+def in_flight(talk: Talk, calls: Calls) -> Amounts:
+    """What the attempts that run cost, where nobody will say how they ended."""
+    tools = [talk.terms.tool(call.tool) for call in calls if isinstance(call, Running)]
+    return Amounts(cost_micros=sum(tool.cost_micros for tool in tools if tool))
 
 
 def _stop(talk: Talk, calls: Calls, call: AskedCall, tool: Tool) -> Stop | None:

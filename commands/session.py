@@ -1,7 +1,7 @@
 """The session: a conversation with a model that may call tools. What each command does in each of its situations.
 
 `commands/situation.py` has the situations, `commands/ledger.py` the commands about tool calls, `commands/call.py` what becomes of one
-call, `commands/talk.py` the session's account and budget.
+call, `commands/talk.py` the session's account and budget, `commands/drawing.py` how it draws from its tenant's.
 """
 
 from datetime import datetime
@@ -10,12 +10,13 @@ from typing import Any, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from commands import allotment, drawing, ledger
 from commands import call as calling
-from commands import ledger
 from commands import talk as talking
+from commands.allotment import Ask
 from commands.decision import Refusal
 from commands.ledger import LATE, Decision, gone
-from commands.situation import Absent, Acting, Body, Draft, Ended, Idle, State, Thinking, Waiting, calls, talk_of
+from commands.situation import Absent, Acting, Body, Draft, Drawing, Ended, Idle, State, Thinking, Waiting, account_of, calls, talk_of
 from commands.talk import MAX_MESSAGES
 from schemas.ids import derived_id
 from schemas.types.common import CommandMeta, CommandsLost, RecordVoided, Refused, Usage
@@ -28,9 +29,11 @@ from schemas.types.session import (
     DenyCall,
     ExpireSession,
     MessagePosted,
+    PassAllotment,
     PassDeadline,
     PostMessage,
     Price,
+    RecordAllotment,
     RecordFailure,
     RecordReply,
     RecordResult,
@@ -59,10 +62,8 @@ def decide(state: State, command: SessionCommand) -> Decision:
             return _start(state, body, meta)
         case PostMessage() as body:
             return _post(state, body, meta)
-        case RecordReply() as body:
-            return _record_reply(state, body, meta)
-        case RecordFailure() as body:
-            return _record_failure(state, body)
+        case RecordReply() | RecordFailure() as body:
+            return _answered(state, body, meta)
         case CancelSession() as body:
             return _cancel(state, body)
         case CloseSession():
@@ -71,6 +72,8 @@ def decide(state: State, command: SessionCommand) -> Decision:
             return _expire(state, meta)
         case BeginCall() | RecordResult() | ApproveCall() | DenyCall() | SettleCall() | PassDeadline() as body:
             return ledger.decide(state, body, meta)
+        case RecordAllotment() | PassAllotment() as body:
+            return drawing.decide(state, body, meta)
         case _:
             assert_never(command.body)
 
@@ -86,10 +89,11 @@ class ModelCall(Struct, frozen=True):
     price: Price | None = None
 
 
-def outstanding(state: State) -> ModelCall | None:
+def outstanding(state: State) -> ModelCall | Ask | None:
     """The effect that this state waits for (rule 11). Tool calls are for executors: see `calls`."""
     if not isinstance(state, Thinking):
-        return None
+        account = account_of(state)
+        return account.ask if account else None
     terms = state.talk.terms
     tools = tuple((tool.name, tool.version) for tool in terms.tools)
     return ModelCall(terms.model, state.request, state.deadline, state.max_tokens, tools, terms.price)
@@ -99,18 +103,26 @@ def due(state: State) -> datetime | None:
     """When this state is to be ended by the clock."""
     match state:
         case Idle():
-            return state.expires_at
-        case Thinking():
+            returns = allotment.returns(state.talk.account)
+            return min(state.expires_at, returns) if returns else state.expires_at
+        case Thinking() | Drawing():
             return state.deadline
         case Acting() | Waiting():
             return min(call.deadline for call in state.calls)
+        case Ended():
+            return allotment.returns(state.account)
         case _:
             return None
 
 
-def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | ExpireSession | PassDeadline]:
+def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | ExpireSession | PassDeadline | PassAllotment]:
     """The command, with its derived id, that a passed deadline turns into. Raises ValueError where `due` is None."""
+    time = due(state)
     match state:
+        case Drawing() | Ended() if time:
+            return _passed(session_id, time), PassAllotment()
+        case Idle() if time and time < state.expires_at:
+            return _passed(session_id, time), PassAllotment()
         case Thinking():
             failure = RecordFailure(request=state.request, attempt="", code="deadline", reason="The model did not answer in time.")
             return result_id(session_id, state.request), failure
@@ -126,6 +138,10 @@ def when_due(state: State, session_id: str) -> tuple[str, RecordFailure | Expire
 def result_id(session_id: str, request: int) -> str:
     """One id for every outcome of a model call, so that only its first one is recorded (rule 11)."""
     return derived_id(session_id, "reply", request)
+
+
+def _passed(session_id: str, time: datetime) -> str:
+    return derived_id(session_id, "allotment", time.isoformat())
 
 
 SAID = MessagePosted | ReplyRecorded | ToolCallRequested | ToolCallApproved | ToolCallFinished | ToolCallSettled
@@ -156,6 +172,7 @@ def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
         origin=body.origin,
         direct=body.call is not None,
         history=body.history,
+        governed=body.governed,
     )
     draft = Draft(state, meta).add(started)
     if body.call:
@@ -169,7 +186,7 @@ def _post(state: State, body: PostMessage, meta: CommandMeta) -> Decision:
             if talk.messages > MAX_MESSAGES - 2:  # room for the reply too
                 return Refusal("full", f"A session holds at most {MAX_MESSAGES} messages: start a new one.")
             return _say(Draft(state, meta), MessagePosted(content=body.input))
-        case Thinking() | Acting() | Waiting():
+        case Thinking() | Acting() | Waiting() | Drawing():
             return _busy(state)
         case _:
             return gone(state)
@@ -182,9 +199,14 @@ def _say(draft: Draft, message: MessagePosted) -> Decision:
     return Refusal(last.code, last.reason) if isinstance(last, TurnStopped) else events
 
 
-def _record_reply(state: State, body: RecordReply, meta: CommandMeta) -> Decision:
+def _answered(state: State, body: RecordReply | RecordFailure, meta: CommandMeta) -> Decision:
+    """The model call came to its end."""
     if not isinstance(state, Thinking) or state.request != body.request:
         return LATE
+    return _reply(state, body, meta) if isinstance(body, RecordReply) else _failure(state, body)
+
+
+def _reply(state: Thinking, body: RecordReply, meta: CommandMeta) -> Decision:
     reply = ReplyRecorded(
         request=body.request,
         attempt=body.attempt,
@@ -202,19 +224,17 @@ def _ask(draft: Draft, wished: tuple[AskedCall, ...], request: int) -> list[Any]
         too_many = f"One reply may ask for at most {calling.MAX_CALLS} calls." if index >= calling.MAX_CALLS else None
         call, id = replace(wish, problem=wish.problem or too_many), calling.id_of(draft.meta.aggregate_id, request, index)
         draft.add(*calling.asked(talk_of(draft.state), calls(draft.state), call, id, draft.now))
-    return draft.go_on()
+    return draft.draw()
 
 
-def _record_failure(state: State, body: RecordFailure) -> Decision:
-    if not isinstance(state, Thinking) or state.request != body.request:
-        return LATE
+def _failure(state: Thinking, body: RecordFailure) -> Decision:
     usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large") else None)
     return [ReplyFailed(request=body.request, attempt=body.attempt, code=body.code, reason=body.reason, usage=usage)]
 
 
 def _reserved(state: Thinking) -> Usage | None:
     """What is charged to a budget where nobody says what the call cost."""
-    return talking.reserved(state.talk, state.max_tokens) if state.talk.terms.limits else None
+    return talking.reserved(state.talk, state.max_tokens) if state.talk.terms.limits or state.talk.account else None
 
 
 def _cancel(state: State, body: CancelSession) -> Decision:
@@ -225,7 +245,7 @@ def _close(state: State) -> Decision:
     match state:
         case Idle():
             return [SessionClosed()]
-        case Thinking() | Acting() | Waiting():
+        case Thinking() | Acting() | Waiting() | Drawing():
             return _busy(state)
         case _:
             return gone(state)
@@ -237,7 +257,7 @@ def _expire(state: State, meta: CommandMeta) -> Decision:
     return Refusal("not_due", "The session is not idle past its time.")
 
 
-def _busy(state: Thinking | Acting | Waiting) -> Refusal:
+def _busy(state: Thinking | Acting | Waiting | Drawing) -> Refusal:
     match state:
         case Thinking():
             return Refusal("busy", "The model has not answered the last message yet: wait for its reply, or cancel.")
@@ -245,3 +265,5 @@ def _busy(state: Thinking | Acting | Waiting) -> Refusal:
             return Refusal("busy", "Tools are at work for the last message: wait for the reply, or cancel.")
         case Waiting():
             return Refusal("busy", "A tool call waits to be approved: approve or deny it, or cancel.")
+        case Drawing():
+            return Refusal("busy", "The tenant's budget has not answered the last message yet: wait for the reply, or cancel.")

@@ -6,12 +6,16 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from commands import allotment
 from commands import call as calling
 from commands import talk as talking
+from commands.allotment import Account
 from commands.call import Awaiting, Call, Calls
 from commands.talk import MESSAGE_TOKENS, Stop, Talk, Unknown
 from schemas.types.common import CommandMeta
 from schemas.types.session import (
+    AllotmentAsked,
+    AllotmentReceived,
     MessagePosted,
     ReplyFailed,
     ReplyRecorded,
@@ -32,7 +36,8 @@ from schemas.types.session import (
 
 Turn = MessagePosted | ReplyRequested | ReplyRecorded | ReplyFailed | TurnStopped
 Calling = ToolCallRequested | ToolCallApproved | ToolCallStarted | ToolCallReturned | ToolCallFinished | ToolCallSettled
-Body = SessionStarted | Turn | Calling | SessionCancelled | SessionClosed | SessionExpired
+Drawn = AllotmentAsked | AllotmentReceived
+Body = SessionStarted | Turn | Calling | Drawn | SessionCancelled | SessionClosed | SessionExpired
 
 
 class Absent(Struct, frozen=True, array_like=True, tag=True):
@@ -69,14 +74,26 @@ class Waiting(Struct, frozen=True, array_like=True, tag=True):
     calls: Calls
 
 
+class Drawing(Struct, frozen=True, array_like=True, tag=True):
+    """Waits until `deadline` for its tenant's budget, with calls that nobody may begin before its answer, or to ask the model."""
+
+    talk: Talk
+    calls: Calls
+    deadline: datetime
+
+
 class Ended(Struct, frozen=True, array_like=True, tag=True):
-    """Over: nothing changes it any more, save that a call of it whose outcome is `unknown` may become known."""
+    """Over: nothing changes it any more, save that a call of it whose outcome is `unknown` may become known.
+
+    `account` is there until the tenant's budget has back what the session held of it.
+    """
 
     outcome: str
     unknown: tuple[Unknown, ...] = ()
+    account: Account | None = None
 
 
-State = Absent | Idle | Thinking | Acting | Waiting | Ended
+State = Absent | Idle | Thinking | Acting | Waiting | Drawing | Ended
 initial: State = Absent()
 
 
@@ -100,6 +117,23 @@ class Draft:
             self.add(SessionClosed() if direct else talking.request(self.state.talk, self.now))
         return self.events
 
+    def draw(self) -> list[Any]:
+        """Go on, once what the tenant's budget allotted covers the calls of which none has begun."""
+        if isinstance(self.state, Acting | Waiting) and (account := self.state.talk.account):
+            need = calling.need(self.state.talk, self.state.calls)
+            if not allotment.covers(account, need):
+                self.add(talking.draw(self.state.talk, account, need, self.now))
+        return self.go_on()
+
+    def stop(self, code: str, reason: str) -> list[Any]:
+        """End a turn that waits for the tenant's budget: no call of it has begun, and none will."""
+        for call in calls_at_all(self.state):
+            self.add(calling.finished(call.call, 0, "budget", reason))
+        if isinstance(self.state, Idle) and self.state.talk.terms.direct:
+            return self.go_on()
+        self.add(TurnStopped(code=code, reason=reason))
+        return self.events
+
 
 def evolve(state: State, event: SessionEvent) -> State:
     """The state after a versioned event. Total over what `decide` can have decided; raises ValueError on anything else."""
@@ -111,47 +145,97 @@ def evolve(state: State, event: SessionEvent) -> State:
 
 
 def _after(state: State, body: Any, now: datetime, version: int) -> State:
-    if isinstance(body, ToolCallSettled):
-        return _settled(state, body)
     if isinstance(body, Calling):
         return _after_call(state, body, now)
+    if isinstance(body, Drawn):
+        return _after_draw(state, body, now)
     match body, state:
         case SessionStarted(), Absent():
             return _idle(talking.opened(body, now), now)
         case MessagePosted(), Idle(talk):
             return _idle(talking.begun(talk, body.content), now)
         case ReplyRequested(), Idle(talk):
-            return Thinking(replace(talk, steps=talk.steps + 1), version, body.deadline, body.max_tokens)
+            return Thinking(talking.stepped(talk), version, body.deadline, body.max_tokens)
         case ReplyRecorded(), Thinking(talk):
             return _idle(_answered(talk, body), now)
         case ReplyFailed(), Thinking(talk):
             return _idle(talking.billed(talk, body.usage), now)
-        case TurnStopped(), Idle(talk):
+        case TurnStopped(), Idle(talk) | Drawing(talk, ()):
             return _idle(replace(talk, stop=None), now)
-        case ((SessionCancelled() | SessionClosed() | SessionExpired()), (Idle(talk) | Thinking(talk) | Acting(talk) | Waiting(talk))):
-            return Ended(_outcome(body), talk.unknown)
+        case ((SessionCancelled() | SessionClosed() | SessionExpired()), _) if not isinstance(state, Absent | Ended):
+            return Ended(_outcome(body), state.talk.unknown, allotment.over(_charged(state), now))
+    raise ValueError(type(body).__name__)
+
+
+def _charged(state: Idle | Thinking | Acting | Waiting | Drawing) -> Account | None:
+    """The account at the end. What is in flight is charged at its upper bound: nobody will hear what it cost."""
+    account = state.talk.account
+    match state:
+        case Thinking(talk) if account:
+            return allotment.spent(account, talking.amounts(talking.reserved(talk, state.max_tokens)))
+        case Acting(talk, open) | Waiting(talk, open) if account:
+            return allotment.spent(account, calling.in_flight(talk, open))
+    return account
+
+
+def _after_draw(state: State, body: AllotmentAsked | AllotmentReceived, now: datetime) -> State:
+    """After a draw or its answer: with calls that waited for it a session goes on acting, else it is idle and goes on from there."""
+    account = account_of(state)
+    if account is None:
+        raise ValueError("it does not draw from its tenant's budget")
+    account = allotment.asked(account, body) if isinstance(body, AllotmentAsked) else allotment.received(account, body)
+    if isinstance(state, Ended):
+        return replace(state, account=allotment.over(account, now))
+    talk = replace(talk_of(state), account=account)
+    match body, state:
+        case AllotmentAsked(deadline=None), Idle():
+            return replace(state, talk=talk)
+        case AllotmentAsked(deadline=deadline), Idle() | Acting() | Waiting() if deadline:
+            return Drawing(talk, calls(state), deadline)
+        case AllotmentReceived(), Idle():
+            return replace(state, talk=replace(talk, account=allotment.resting(account, now)))
+        case AllotmentReceived(granted=None), Drawing():
+            return replace(state, talk=talk)
+        case AllotmentReceived(), Drawing(_, open):
+            return _acting(talk, open, now)
     raise ValueError(type(body).__name__)
 
 
 def _after_call(state: State, body: Any, now: datetime) -> State:
     match body, state:
+        case ToolCallSettled(), _:
+            return _settled(state, body)
         case ToolCallRequested(), Idle(talk):
             return _acting(_wished(talk, body), calling.evolve((), body), now)
         case ToolCallRequested(), (Acting(talk, open) | Waiting(talk, open)):
             return _acting(_wished(talk, body), calling.evolve(open, body), now)
+        case ToolCallFinished(), Drawing(talk, open, deadline):
+            left = calling.evolve(open, body)
+            after = _worked(talk, body, open, now)
+            return Drawing(after, left, deadline) if left else _idle(after, now)
         case _, (Acting(talk, open) | Waiting(talk, open)):
             return _acting(_worked(talk, body, open, now), calling.evolve(open, body), now)
     raise ValueError(type(body).__name__)
 
 
 def calls(state: State) -> Calls:
-    """The tool calls that are open."""
+    """The tool calls that are open to be begun, approved or settled."""
     return state.calls if isinstance(state, Acting | Waiting) else ()
+
+
+def calls_at_all(state: State) -> Calls:
+    """Also those that wait for the tenant's budget."""
+    return state.calls if isinstance(state, Drawing) else calls(state)
 
 
 def talk_of(state: State) -> Talk:
     assert not isinstance(state, Absent | Ended)
     return state.talk
+
+
+def account_of(state: State) -> Account | None:
+    """What the session holds of its tenant's budget, where it draws from it."""
+    return None if isinstance(state, Absent) else state.account if isinstance(state, Ended) else state.talk.account
 
 
 def unknown_of(state: State) -> tuple[Unknown, ...]:
@@ -165,7 +249,7 @@ def _outcome(body: SessionCancelled | SessionClosed | SessionExpired) -> str:
 def _settled(state: State, body: ToolCallSettled) -> State:
     left = tuple(each for each in unknown_of(state) if each.call != body.call)
     if isinstance(state, Absent | Ended):
-        return Ended(state.outcome, left) if isinstance(state, Ended) else state
+        return replace(state, unknown=left) if isinstance(state, Ended) else state
     return replace(state, talk=replace(talking.billed(state.talk, body.usage), unknown=left))
 
 
@@ -186,7 +270,7 @@ def _worked(talk: Talk, body: Any, open: Calls, now: datetime) -> Talk:
     """After an event of one of the open calls."""
     match body:
         case ToolCallStarted():
-            return calling.begun(talk, body.call, body.attempt)
+            return calling.begun(talk, body.attempt)
         case ToolCallReturned():
             return talking.billed(talk, body.usage)
         case ToolCallFinished():
@@ -211,4 +295,5 @@ def _acting(talk: Talk, calls: Calls, now: datetime) -> State:
 
 
 def _idle(talk: Talk, now: datetime) -> Idle:
-    return Idle(talk, now + timedelta(seconds=talk.terms.idle_seconds))
+    resting = replace(talk, account=allotment.resting(talk.account, now)) if talk.account else talk
+    return Idle(resting, now + timedelta(seconds=talk.terms.idle_seconds))

@@ -5,8 +5,11 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from schemas.types.common import Sealed, Usage
-from schemas.types.session import Limits, Price, ReplyRequested, SessionStarted, Tool, TurnStopped
+from commands import allotment
+from commands.allotment import Account
+from commands.amounts import NOTHING, plus, times
+from schemas.types.common import Amounts, Sealed, Usage
+from schemas.types.session import AllotmentAsked, Limits, Price, ReplyRequested, SessionStarted, Tool, TurnStopped
 
 MAX_MESSAGES = 1_000
 """Messages of a session, results of tools among them: their places are part of its state."""
@@ -14,6 +17,10 @@ MAX_STEPS = 25
 """Model calls of one turn: a loop ends here."""
 MAX_REPEATS = 4
 """How often in a row a model may ask for the same call with the same arguments."""
+STEPS_AHEAD = 4
+"""Model calls, each with a tool call, for which a draw wishes besides what it needs."""
+REPLY_TOKENS = 1_024
+"""What a reply may take where only the tenant's budget bounds it."""
 MESSAGE_TOKENS = 16
 """Upper bound of what a message costs in a prompt besides its text."""
 
@@ -34,15 +41,6 @@ class Terms(Struct, frozen=True, array_like=True):
     def tool(self, name: str) -> Tool | None:
         """The tool, if the session was given it."""
         return next((tool for tool in self.tools if tool.name == name), None)
-
-
-class Used(Struct, frozen=True, array_like=True):
-    """What a session has used."""
-
-    tokens: int = 0
-    cost_micros: int = 0
-    calls: int = 0
-    turns: int = 0
 
 
 class Unknown(Struct, frozen=True, array_like=True):
@@ -71,16 +69,20 @@ class Stop(Struct, frozen=True, array_like=True):
 
 
 class Talk(Struct, frozen=True, array_like=True):
-    """The running account. `context` is an upper bound of the tokens of the next prompt: a token is a byte at least."""
+    """The running account. `context` is an upper bound of the tokens of the next prompt: a token is a byte at least.
+
+    `account` is there where the session draws from its tenant's budget.
+    """
 
     terms: Terms
     messages: int = 0
     context: int = 0
     steps: int = 0
-    used: Used = Used()
+    used: Amounts = NOTHING
     unknown: tuple[Unknown, ...] = ()
     streak: Streak | None = None
     stop: Stop | None = None
+    account: Account | None = None
 
 
 def opened(body: SessionStarted, now: datetime) -> Talk:
@@ -101,7 +103,8 @@ def opened(body: SessionStarted, now: datetime) -> Talk:
     forked = body.origin.tokens if body.origin else 0
     said = sum(tokens(each.content) for each in body.history)
     messages = (len(body.origin.places) if body.origin else 0) + len(body.history)
-    return Talk(terms, messages, told + forked + said + sum(tool.tokens for tool in body.tools))
+    context = told + forked + said + sum(tool.tokens for tool in body.tools)
+    return Talk(terms, messages, context, account=Account() if body.governed else None)
 
 
 def tokens(text: str | Sealed) -> int:
@@ -116,16 +119,26 @@ def heard(talk: Talk, text: str | Sealed) -> Talk:
 
 def begun(talk: Talk, text: str | Sealed) -> Talk:
     """After a message of the caller, which begins a turn."""
-    used = replace(talk.used, turns=talk.used.turns + 1)
-    return replace(heard(talk, text), used=used, steps=0, streak=None, stop=None)
+    return replace(heard(talk, text), steps=0, streak=None, stop=None)
+
+
+def stepped(talk: Talk) -> Talk:
+    """After a model call began. The first one of a turn makes it count."""
+    return replace(spent(talk, Amounts(turns=1)) if talk.steps == 0 else talk, steps=talk.steps + 1)
 
 
 def billed(talk: Talk, usage: Usage | None) -> Talk:
     """After something was paid for."""
-    if usage is None:
-        return talk
-    spent = usage.input_tokens + usage.output_tokens
-    return replace(talk, used=replace(talk.used, tokens=talk.used.tokens + spent, cost_micros=talk.used.cost_micros + usage.cost_micros))
+    return spent(talk, amounts(usage)) if usage else talk
+
+
+def spent(talk: Talk, used: Amounts) -> Talk:
+    """After this much was used, by the session and of what it holds of its tenant's budget."""
+    return replace(talk, used=plus(talk.used, used), account=allotment.spent(talk.account, used))
+
+
+def amounts(usage: Usage) -> Amounts:
+    return Amounts(tokens=usage.input_tokens + usage.output_tokens, cost_micros=usage.cost_micros)
 
 
 def reserved(talk: Talk, max_tokens: int | None) -> Usage:
@@ -139,8 +152,13 @@ def cost(price: Price | None, read: int, written: int) -> int:
     return -(-(read * price.input_micros + written * price.output_micros) // 1_000_000) if price else 0
 
 
-def request(talk: Talk, now: datetime) -> ReplyRequested | TurnStopped:
-    """The next model call, within what is left; or why there is none."""
+def step(talk: Talk, max_tokens: int | None) -> Amounts:
+    """The most that the next model call can take."""
+    return plus(amounts(reserved(talk, max_tokens)), Amounts(turns=1 if talk.steps == 0 else 0))
+
+
+def request(talk: Talk, now: datetime) -> ReplyRequested | AllotmentAsked | TurnStopped:
+    """The next model call, within what is left; the draw that it needs first; or why there is none."""
     if talk.stop:
         return TurnStopped(code=talk.stop.code, reason=talk.stop.reason)
     if talk.steps >= MAX_STEPS:
@@ -154,7 +172,17 @@ def request(talk: Talk, now: datetime) -> ReplyRequested | TurnStopped:
     written = _room(talk)
     if isinstance(written, TurnStopped):
         return written
+    if talk.account and not allotment.covers(talk.account, need := step(talk, written)):
+        return draw(talk, talk.account, need, now)
     return ReplyRequested(model=talk.terms.model, deadline=min(deadline, until) if until else deadline, max_tokens=written)
+
+
+def draw(talk: Talk, account: Account, need: Amounts, now: datetime) -> AllotmentAsked:
+    """Ask the tenant's budget for what an effect needs, and wish for some steps more."""
+    dearest = max((tool.cost_micros * tool.attempts for tool in talk.terms.tools), default=0)
+    a_call = Amounts(calls=1 if talk.terms.tools else 0, cost_micros=dearest, turns=1)
+    ahead = plus(amounts(reserved(talk, _longest(talk))), a_call)
+    return allotment.ask(account, need, plus(need, times(ahead, STEPS_AHEAD)), now, allotment.until(now, talk.terms.until))
 
 
 def over(talk: Talk, reserved_calls: int, reserved_micros: int, micros: int) -> Stop | None:
@@ -171,10 +199,10 @@ def over(talk: Talk, reserved_calls: int, reserved_micros: int, micros: int) -> 
 
 def _room(talk: Talk) -> int | TurnStopped | None:
     """Tokens that the reply may take; None: as many as the model likes."""
-    limits, price, most = talk.terms.limits, talk.terms.price, talk.terms.max_tokens
+    limits, price, most = talk.terms.limits, talk.terms.price, _longest(talk)
     if limits is None:
         return most
-    if limits.turns is not None and talk.used.turns > limits.turns:
+    if limits.turns is not None and talk.steps == 0 and talk.used.turns >= limits.turns:
         return _budget("turns", f"{limits.turns} messages were answered")
     rooms: list[int] = [] if most is None else [most]
     if limits.tokens is not None:
@@ -187,6 +215,11 @@ def _room(talk: Talk) -> int | TurnStopped | None:
         spent = f"{talk.used.tokens} tokens and {talk.used.cost_micros} millionths are spent"
         return _budget("tokens or money", f"{spent}, and the next prompt may take {talk.context} tokens")
     return room
+
+
+def _longest(talk: Talk) -> int | None:
+    """Tokens that a reply may take by the terms alone."""
+    return talk.terms.max_tokens or (REPLY_TOKENS if talk.account else None)
 
 
 def _budget(what: str, why: str) -> TurnStopped:

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from gateway import credentials, openapi, problems, v1, versions
 from gateway.audit import Audit
+from gateway.budgets import Budgets
 from gateway.credentials import SignIn
 from gateway.engine import engine, usable
 from gateway.health import Health
@@ -115,7 +116,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         stack.push_async_callback(tail.close)
         reader = Reader(queries, applied, records, recent)
         waits = Waits(link, settings.gateway_max_in_flight)
-        writer = Writer(link, tail, records, reader, waits)
+        writer = Writer(link, tail, records, reader, waits, governed=settings.soma_tenant_budgets)
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")
         issued = Access(ACCESS, records.registry, arguments, "gateway")
@@ -142,6 +143,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             keys=keys,
             watch=watch,
             artifacts=Artifacts(settings),
+            budgets=Budgets(link, records, enabled=settings.soma_tenant_budgets),
             health=Health(link, tail, (tools, agents, issued), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
@@ -155,7 +157,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     try:
         await records.load()
         named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
-        await asyncio.gather(*(noun.load() for noun in named))
+        await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
         following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run(), parts.audit.run())
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)

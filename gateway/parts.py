@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from gateway.audit import Audit
+from gateway.budgets import Budgets
 from gateway.credentials import SignIn
 from gateway.health import Health
 from gateway.identity import Identity
@@ -47,6 +48,7 @@ class Parts:
     keys: Keys
     watch: Watch
     artifacts: Artifacts
+    budgets: Budgets
     health: Health
 
 

@@ -15,6 +15,7 @@ Problem
 │   ├── Exists            409  the id is taken
 │   ├── VersionConflict   409  it is not at the version of If-Match
 │   └── Declined          409  any other refusal, also by a tool
+├── NotEnabled            409  a part of the platform that is switched off
 ├── TooSlow               408  the body did not come in time
 ├── TooLarge              413  the body, or what it leads to
 ├── NotJson               415
@@ -150,6 +151,11 @@ class VersionConflict(Conflict):
 class Declined(Conflict):
     code, title = "declined", "The command was refused"
     advice = "Read what it was sent to, and decide again."
+
+
+class NotEnabled(Problem):
+    status, code, title = 409, "not_enabled", "This part of the platform is switched off"
+    advice = "Ask whoever runs the platform to switch on the setting that `detail` names, for its gateways."
 
 
 class TooSlow(Problem):

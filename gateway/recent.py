@@ -6,6 +6,7 @@ from msgspec import Struct
 from projections import session
 from projections.session import View
 from schemas.types.session import (
+    AllotmentReceived,
     ReplyFailed,
     ReplyRecorded,
     SessionCancelled,
@@ -29,7 +30,7 @@ SETTLED = ReplyRecorded | ReplyFailed | TurnStopped | ENDED
 
 def settles(event: SessionEvent) -> bool:
     """Whether a turn is over with this record, or goes on only once a person has approved a call."""
-    if isinstance(event.body, ToolCallRequested) and event.body.approval:
+    if isinstance(event.body, ToolCallRequested | AllotmentReceived) and event.body.approval:
         return True
     return isinstance(event.body, SETTLED) and event.meta.index == event.meta.count - 1
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gateway import refusals
 from gateway.identity import Home, command_id
 from gateway.link import Link, NotAcknowledged
@@ -21,6 +23,7 @@ from projections.session import EVENTS, Summary, View
 from schemas.types import common
 from schemas.types.common import CommandMeta, Digest, Refused
 from schemas.types.session import (
+    AllotmentAsked,
     ApproveCall,
     CancelSession,
     CloseSession,
@@ -66,10 +69,11 @@ class Accepted(NamedTuple):
 
 
 class Writer:
-    """Writes to sessions."""
+    """Writes to sessions. Where they are `governed`, those that start here draw from their tenant's budget for their whole life."""
 
-    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits) -> None:
+    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits, *, governed: bool) -> None:
         self._link, self._tail, self._records, self._reader, self._waits = link, tail, records, reader, waits
+        self._governed = governed
 
     async def write(self, write: Write) -> Done | Accepted:
         """Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany."""
@@ -95,7 +99,8 @@ class Writer:
             key_digest=write.digest,
             policy=write.policy,
         )
-        value, headers = self._records.command(SessionCommand(meta=meta, body=write.body), write.trace)
+        body = replace(write.body, governed=self._governed) if isinstance(write.body, StartSession) else write.body
+        value, headers = self._records.command(SessionCommand(meta=meta, body=body), write.trace)
         try:
             offset = await self._link.send(COMMANDS, write.home.partition, write.home.id.encode(), value, headers)
         except NotAcknowledged:
@@ -175,15 +180,17 @@ async def outcome_of(write: Write, follower: Follower) -> list[Taken]:
 
 
 async def _settled(follower: Follower) -> Taken:
-    """The record that ends the turn."""
-    while not settles((taken := await follower.record()).event):
-        pass
-    while taken.event.meta.index < taken.event.meta.count - 1:
-        taken = await follower.record()
-    return taken
+    """The record that ends the turn. A call that needs an approval is not asked for one before the tenant's budget has answered."""
+    while True:
+        settled = settles((taken := await follower.record()).event)
+        while settled and taken.event.meta.index < taken.event.meta.count - 1:
+            taken = await follower.record()
+        if settled and not isinstance(taken.event.body, AllotmentAsked):
+            return taken
 
 
 def _goes_on(records: Sequence[Taken | Stored]) -> bool:
     """Whether a command with these records began what is not over with them: a turn, or the call that a session is for."""
-    begins = any(isinstance(record.event.body, ReplyRequested | ToolCallRequested) for record in records)
-    return begins and not settles(records[-1].event)
+    last = records[-1].event
+    begins = any(isinstance(record.event.body, ReplyRequested | ToolCallRequested | AllotmentAsked) for record in records)
+    return begins and (isinstance(last.body, AllotmentAsked) or not settles(last))

@@ -146,6 +146,7 @@ class Settings(BaseSettings):
 
     # Sessions
     session_idle_seconds: Annotated[int, Field(ge=1, le=366 * 86400)] = 30 * 86400
+    soma_tenant_budgets: bool = False
 
     # Telemetry
     otel_exporter_otlp_endpoint: str | None = None

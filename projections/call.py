@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from commands.situation import calls as open_calls
+from commands.situation import calls_at_all
 from projections.session import Summary
 from projections.text import rfc3339
 from schemas.types.common import Usage
@@ -75,7 +75,7 @@ def touched(summary: Summary | None, event: SessionEvent) -> list[str]:
     if event.meta.version is None:
         return []
     if isinstance(event.body, OVER):
-        return [call.call for call in open_calls(summary.state)] if summary else []
+        return [call.call for call in calls_at_all(summary.state)] if summary else []
     id = getattr(event.body, "call", None)
     return [id] if isinstance(id, str) else []
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
+from commands import allotment, amounts, decision, situation, talk
 from commands import audit as auditing
+from commands import budget as budgeting
 from commands import call as calling
-from commands import situation, talk
-from projections import audit, call, rows, session, text
+from projections import audit, budget, call, rows, session, text
 from projections.noun import Folded, Logged, Noun, States
 from projections.reading import Taken
-from projections.tables import audited, calls, events, sessions
+from projections.tables import audited, budgets, calls, events, sessions
 from schemas.types import audit as audit_types
+from schemas.types import budget as budget_types
 from schemas.types import common
 from schemas.types import session as types
 
 
-def _session(taken: Taken, states: States) -> Sequence[str]:
+def _aggregate(taken: Taken, states: States) -> Sequence[str]:
     return (taken.id,) if taken.id else ()
 
 
@@ -27,10 +29,10 @@ SESSION = Noun(
     commands="soma.session.commands",
     events=session.EVENTS,
     event=types.SessionEvent,
-    sources=(text, rows, session, call, situation, talk, calling, types, common),
+    sources=(text, rows, session, call, situation, talk, calling, allotment, amounts, types, common),
     logged=Logged(events, rows.event_rows),
     folded=(
-        Folded(sessions, _session, session.summarize, rows.session_row, "summary", rows.summary),
+        Folded(sessions, _aggregate, session.summarize, rows.session_row, "summary", rows.summary),
         Folded(calls, _calls, call.evolve, rows.call_row, "entry", rows.call),
     ),
 )
@@ -39,10 +41,18 @@ AUDIT = Noun(
     commands=audit.COMMANDS,
     events=audit.EVENTS,
     event=audit_types.AuditEvent,
-    sources=(text, audit, auditing, audit_types, common),
+    sources=(text, audit, auditing, decision, audit_types, common),
     logged=Logged(audited, audit.audit_rows),
 )
-NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, AUDIT)}
+BUDGET = Noun(
+    name="budget",
+    commands="soma.budget.commands",
+    events="soma.budget.events",
+    event=budget_types.BudgetEvent,
+    sources=(text, budget, budgeting, amounts, decision, budget_types, common),
+    folded=(Folded(budgets, _aggregate, budget.evolve, budget.row, "entry", budget.read),),
+)
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET, AUDIT)}
 """By their events topic."""
 
 

@@ -14,13 +14,14 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from projections import database, position, rows
+from projections import budget, database, position, rows
 from projections.audit import Entry, entry
+from projections.budget import Budget
 from projections.call import Call
 from projections.nouns import NOUNS
 from projections.reading import Progress
 from projections.session import Summary
-from projections.tables import audited, calls, events, positions, sessions
+from projections.tables import audited, budgets, calls, events, positions, sessions
 from projections.text import storable
 from schemas.ids import partition_of
 
@@ -153,6 +154,12 @@ class Queries:
             found = [rows.call(entry) for entry in await connection.scalars(statement)]
         last = found[limit - 1] if len(found) > limit else None
         return CallPage(found[:limit], _cursor(last.requested_at, last.id) if last else None)
+
+    async def budget(self, tenant: str) -> Budget | None:
+        """The tenant's budget, if it was ever set or drawn from."""
+        async with self._connection() as connection:
+            found = await connection.scalar(select(budgets.c.entry).where(budgets.c.tenant == storable(tenant)))
+            return found and budget.read(found)
 
     async def call(self, session_id: str, call_id: str, tenant: str) -> Call | None:
         """One entry of the ledger."""

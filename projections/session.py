@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands import situation
-from commands.situation import Absent, Acting, Ended, Idle, State, Thinking, Waiting
+from commands.situation import Absent, Acting, Drawing, Ended, Idle, State, Thinking, Waiting
 from projections.text import rfc3339
 from schemas.chain import ChainBroken
 from schemas.types.common import Refused, Sealed, Usage
@@ -86,7 +86,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         match self.state:
             case Absent() | Idle():
                 return "idle"
-            case Thinking():
+            case Thinking() | Drawing():
                 return "thinking"
             case Acting():
                 return "acting"

@@ -84,6 +84,16 @@ audited = Table(
     Index("audit_of_resource", "tenant", "resource_id", "number"),
 )
 
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", Uuid, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.budget.Budget, from which the row is made"),
+    PrimaryKeyConstraint("id", name="budgets_pkey"),
+)
+
 positions = Table(
     "positions",
     metadata,

@@ -104,4 +104,4 @@ def _lengths(settings: Settings) -> dict[int, int]:
         return {}
     statement = select(positions.c.partition, positions.c.next_offset).where(positions.c.topic == EVENTS)
     with database.engine(settings.database_url) as engine, engine.connect() as connection:
-        return {partition: length for partition, length in connection.execute(statement)}
+        return {row.partition: row.next_offset for row in connection.execute(statement)}

@@ -51,6 +51,26 @@ class Nothing:
     def release(self, partition: int) -> None: ...
 
 
+class Both:
+    """The Effects of a noun whose states wait for effects of two kinds: those of `kind` are the first one's."""
+
+    def __init__(self, kind: type[Any], first: Effects, second: Effects) -> None:
+        self._kind, self._first, self._second = kind, first, second
+
+    def seen(self, event: Any) -> None:
+        self._first.seen(event)
+        self._second.seen(event)
+
+    def want(self, partition: int, id: str, effect: Any, aggregate: Outline[Any], trace: dict[str, str]) -> None:
+        mine = isinstance(effect, self._kind)
+        self._first.want(partition, id, effect if mine else None, aggregate, trace)
+        self._second.want(partition, id, None if mine else effect, aggregate, trace)
+
+    def release(self, partition: int) -> None:
+        self._first.release(partition)
+        self._second.release(partition)
+
+
 class Rounds:
     """Lets the partitions of a process append together, in rounds: who comes while one is under way waits for the next.
 

@@ -1,6 +1,6 @@
 """The session as the generic processor sees it."""
 
-from commands import call, session, situation, talk
+from commands import allotment, amounts, call, session, situation, talk
 from schemas.types import common
 from schemas.types import session as types
 from streams import aggregate
@@ -21,6 +21,15 @@ SESSION = Noun(
     due=session.due,
     when_due=session.when_due,
     keeps_place=session.is_message,
-    results=(types.RecordReply, types.RecordFailure, types.ExpireSession, types.BeginCall, types.RecordResult, types.PassDeadline),
-    sources=(situation, talk, call, aggregate, types, common),
+    results=(
+        types.RecordReply,
+        types.RecordFailure,
+        types.ExpireSession,
+        types.BeginCall,
+        types.RecordResult,
+        types.PassDeadline,
+        types.RecordAllotment,
+        types.PassAllotment,
+    ),
+    sources=(situation, talk, call, allotment, amounts, aggregate, types, common),
 )

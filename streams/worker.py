@@ -15,6 +15,7 @@ from faust.types.auth import CredentialsT
 from prometheus_client import start_http_server
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential_jitter
 
+from commands.session import ModelCall
 from ops import command_key, kafka, models, telemetry
 from ops.log import Log, LogUnavailable, Record
 from ops.settings import Settings
@@ -24,9 +25,10 @@ from schemas.types.session import OutputDelta
 from streams.access import ACCESS
 from streams.agent import AGENT
 from streams.audit import AUDIT
+from streams.budget import BUDGET, Answers, Draws
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.processor import Processor
-from streams.services import Effects, Halt, Nothing, Rounds, Services
+from streams.services import Both, Effects, Halt, Nothing, Rounds, Services
 from streams.session import SESSION
 from streams.tool import TOOL, TOOLS, Tools
 
@@ -34,7 +36,7 @@ log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
-NOUNS = (SESSION, TOOL, AGENT, ACCESS, AUDIT)
+NOUNS = (SESSION, TOOL, AGENT, ACCESS, BUDGET, AUDIT)
 
 
 class Worker:
@@ -55,7 +57,9 @@ class Worker:
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
-        effects: dict[str, Effects] = {SESSION.name: orchestrator} | {noun.name: Nothing() for noun in NOUNS[1:]}
+        draws, answers = Draws(), Answers()
+        effects: dict[str, Effects] = {SESSION.name: Both(ModelCall, orchestrator, draws), BUDGET.name: answers}
+        effects |= {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS, AUDIT)}
         keys = command_key.load(self._settings)
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:
@@ -72,6 +76,8 @@ class Worker:
                 rounds=rounds,
             )
         orchestrator.start(services[SESSION.commands])
+        draws.start(services[BUDGET.commands])
+        answers.start(services[SESSION.commands])
         self._services.set_result(services)
 
     def _follow(self, registry: Registry) -> Tools:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import access, agent, audit, call, chat, fork, health, model, response, session, tool, tool_executor
+from gateway.v1 import access, agent, audit, budget, call, chat, fork, health, model, response, session, tool, tool_executor
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
@@ -13,6 +13,7 @@ router.include_router(tool.router)
 router.include_router(agent.router)
 router.include_router(chat.router)
 router.include_router(response.router)
+router.include_router(budget.router)
 router.include_router(access.router)
 router.include_router(audit.router)
 router.include_router(model.router)

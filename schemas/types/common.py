@@ -8,6 +8,15 @@ from msgspec import Struct
 Digest = bytes  # 16 bytes: BLAKE2b, 128 bits, of the whole value of a record as it lies in the log (framing included).
 
 
+class Amounts(Struct, frozen=True, kw_only=True):
+    """What can be budgeted: used, reserved or granted."""
+
+    tokens: int = 0
+    cost_micros: int = 0
+    calls: int = 0
+    turns: int = 0
+
+
 class CommandMeta(Struct, frozen=True, kw_only=True):
     """Who asks for what, and when."""
 

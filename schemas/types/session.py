@@ -4,8 +4,29 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from schemas.types.common import CommandMeta, CommandsLost, Digest, EventMeta, RecordVoided, Refused, Sealed, Usage
+from schemas.types.common import Amounts, CommandMeta, CommandsLost, Digest, EventMeta, RecordVoided, Refused, Sealed, Usage
 
+
+
+class AllotmentAsked(Struct, frozen=True, kw_only=True, tag=True):
+    """The session draws from its tenant's budget; nothing of it begins before the answer."""
+
+    draw: int
+    used: Amounts
+    need: Amounts
+    wish: Amounts
+    asked: datetime
+    deadline: datetime | None = None
+
+
+class AllotmentReceived(Struct, frozen=True, kw_only=True, tag=True):
+    """A draw was answered."""
+
+    draw: int
+    granted: Amounts | None = None
+    code: str = ''
+    reason: str = ''
+    approval: bool = False
 
 
 class ApproveCall(Struct, frozen=True, kw_only=True, tag=True):
@@ -93,6 +114,10 @@ class OutputDelta(Struct, frozen=True, kw_only=True):
     text: str | Sealed
 
 
+class PassAllotment(Struct, frozen=True, kw_only=True, tag=True):
+    """The time is over in which a draw had to be answered, or an allotment may lie unused."""
+
+
 class PassDeadline(Struct, frozen=True, kw_only=True, tag=True):
     """The time is over in which something had to become of a call."""
 
@@ -110,6 +135,15 @@ class Price(Struct, frozen=True, kw_only=True):
 
     input_micros: int
     output_micros: int
+
+
+class RecordAllotment(Struct, frozen=True, kw_only=True, tag=True):
+    """The tenant's budget answered a draw of the session."""
+
+    draw: int
+    granted: Amounts | None = None
+    code: str = ''
+    reason: str = ''
 
 
 class RecordFailure(Struct, frozen=True, kw_only=True, tag=True):
@@ -222,6 +256,7 @@ class StartSession(Struct, frozen=True, kw_only=True, tag=True):
     origin: Origin | None = None
     call: AskedCall | None = None
     history: tuple[Said, ...] = ()
+    governed: bool = False
 
 
 class SettleCall(Struct, frozen=True, kw_only=True, tag=True):
@@ -238,7 +273,7 @@ class SessionCommand(Struct, frozen=True, kw_only=True):
     """Value of soma.session.commands."""
 
     meta: CommandMeta
-    body: StartSession | PostMessage | RecordReply | RecordFailure | CancelSession | CloseSession | ExpireSession | BeginCall | RecordResult | ApproveCall | DenyCall | SettleCall | PassDeadline
+    body: StartSession | PostMessage | RecordReply | RecordFailure | CancelSession | CloseSession | ExpireSession | BeginCall | RecordResult | ApproveCall | DenyCall | SettleCall | PassDeadline | RecordAllotment | PassAllotment
 
 
 class SessionStarted(Struct, frozen=True, kw_only=True, tag=True):
@@ -257,6 +292,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag=True):
     origin: Origin | None = None
     direct: bool = False
     history: tuple[Said, ...] = ()
+    governed: bool = False
 
 
 class SessionExpired(Struct, frozen=True, kw_only=True, tag=True):
@@ -343,4 +379,4 @@ class SessionEvent(Struct, frozen=True, kw_only=True):
     """Value of soma.session.events."""
 
     meta: EventMeta
-    body: SessionStarted | MessagePosted | ReplyRequested | ReplyRecorded | ReplyFailed | SessionCancelled | SessionClosed | SessionExpired | Refused | CommandsLost | RecordVoided | ToolCallRequested | ToolCallApproved | ToolCallStarted | ToolCallFinished | ToolCallSettled | TurnStopped | ToolCallReturned
+    body: SessionStarted | MessagePosted | ReplyRequested | ReplyRecorded | ReplyFailed | SessionCancelled | SessionClosed | SessionExpired | Refused | CommandsLost | RecordVoided | ToolCallRequested | ToolCallApproved | ToolCallStarted | ToolCallFinished | ToolCallSettled | TurnStopped | ToolCallReturned | AllotmentAsked | AllotmentReceived

@@ -11,7 +11,7 @@ import httpx
 import uvicorn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from commands.session import outstanding, result_id
+from commands.session import ModelCall, outstanding, result_id
 from gateway.app import create_app
 from gateway.layout import SETTLE
 from ops import kafka, topics
@@ -107,7 +107,7 @@ class Worker:
         await self.replying.wait()
         meta = event.meta
         call = outstanding(self._partitions[meta.command.partition].peek(meta.aggregate_id).state)
-        if call is None:
+        if not isinstance(call, ModelCall):
             return
         reply = RecordReply(
             request=call.request,

@@ -9,11 +9,21 @@ from fastapi import APIRouter, FastAPI
 
 from gateway import document, problems
 from gateway.app import create_app
-from gateway.v1 import access_shapes, agent_shapes, call_shapes, named_shapes, openai_shapes, shapes, tool_shapes
+from gateway.v1 import (
+    access_shapes,
+    agent_shapes,
+    audit_shapes,
+    budget_shapes,
+    call_shapes,
+    named_shapes,
+    openai_shapes,
+    shapes,
+    tool_shapes,
+)
 from gateway.versions import Deprecation, include
 from ops.settings import Settings
 
-SHAPES = (shapes, named_shapes, tool_shapes, agent_shapes, call_shapes, openai_shapes, access_shapes)
+SHAPES = (shapes, named_shapes, tool_shapes, agent_shapes, call_shapes, openai_shapes, access_shapes, budget_shapes, audit_shapes)
 BODIES = ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python", "NewAgent", "NewCompletion", "NewResponse")
 METHODS = {"get", "post", "put", "patch", "delete"}
 

@@ -1,0 +1,63 @@
+"""The tenant's budget through a gateway, the worker that users run, and a projector."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from gateway.v1.budget_shapes import Budget, BudgetAccepted
+from ops.embedded.process import free_port
+from ops.settings import Settings
+from tests.faults.cluster import Process, environment, until
+from tests.gateway.platform import Gateway, Platform
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LIMITS = {"tokens": None, "cost_micros": None, "calls": 10, "turns": None, "seconds": 3600}
+
+
+@pytest.fixture(scope="module")
+def module_settings(module_settings: Settings) -> Settings:
+    return module_settings.model_copy(update={"soma_tenant_budgets": True})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
+async def worker(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
+    """`soma worker`, which decides what is asked of budgets."""
+    worker = Process("worker", environment(module_settings), tmp_path_factory.mktemp("worker") / "worker.log")
+    await worker.start()
+    await until(lambda: "own partitions [0] of soma.budget.commands" in worker.written(), "the worker owns the budgets")
+    yield worker
+    await worker.stop()
+
+
+async def test_a_budget_that_nobody_set_has_no_limits(platform: Platform) -> None:
+    answer = await platform.client.get("/v1/budget")
+    assert answer.status_code == 200, answer.text
+    budget = Budget.model_validate_json(answer.content)
+    assert (budget.limits.calls, budget.renews, budget.since, budget.position) == (None, False, None, None)
+
+
+async def test_a_budget_is_set_and_read_with_the_position_of_its_command(platform: Platform) -> None:
+    body = {"limits": {"calls": 10, "seconds": 3600}, "renews": True}
+    for _ in range(2):  # the same again changes nothing
+        answer = await platform.client.put("/v1/budget", json=body)
+        assert answer.status_code == 202, answer.text
+        position = BudgetAccepted.model_validate_json(answer.content).position
+        read = await platform.client.get("/v1/budget", params={"position": position})
+        assert (read.status_code, read.json()["limits"], read.json()["renews"]) == (200, LIMITS, True), read.text
+    assert read.json()["position"] != position
+
+
+@pytest.mark.parametrize("body", [{}, {"limits": {"calls": -1}}, {"limits": {"seconds": 5}}, {"limits": {}, "renews": True}])
+async def test_a_body_that_is_no_budget_is_refused_by_field(platform: Platform, body: dict[str, object]) -> None:
+    answer = await platform.client.put("/v1/budget", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"]
+
+
+async def test_where_it_is_switched_off_the_answer_says_which_setting_to_turn_on(module_settings: Settings) -> None:
+    switched_off = {"soma_tenant_budgets": False, "gateway_port": free_port()}
+    async with Gateway(module_settings.model_copy(update=switched_off)) as other:
+        answer = await other.client.put("/v1/budget", json={"limits": {"calls": 1}})
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_enabled")
+    assert "SOMA_TENANT_BUDGETS" in answer.json()["detail"]
