@@ -64,14 +64,16 @@ async def test_rows_that_another_release_made_are_told_and_shown(platform: Platf
     # given a read model that another release's code made
     session = (await platform.client.post("/v1/sessions", json=BODY)).json()
     with psycopg.connect(platform.settings.database_url or "", autocommit=True, options="-csearch_path=read_model") as connection:
-        [ours] = connection.execute("SELECT DISTINCT fold FROM positions").fetchone() or ()
+        sessions = "topic = 'soma.session.events'"
+        [ours] = connection.execute(f"SELECT DISTINCT fold FROM positions WHERE {sessions}").fetchone() or ()
+        await platform.client.get(f"/v1/sessions/{session['id']}?position={session['position']}")
         await platform.projecting.stop()
-        connection.execute("UPDATE positions SET fold = 'another'")
+        connection.execute(f"UPDATE positions SET fold = 'another' WHERE {sessions}")
         # when / then
         assert "`soma rebuild`" in await until(platform.client, "read_model", "degraded")
         assert (await platform.client.get(f"/v1/sessions/{session['id']}")).status_code == 200
         # and then
-        connection.execute("UPDATE positions SET fold = %s", [ours])
+        connection.execute(f"UPDATE positions SET fold = %s WHERE {sessions}", [ours])
     platform.projecting.start()
     await until(platform.client, "read_model", "ok")
 
