@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway import credentials, openapi, problems, v1, versions
+from gateway.audit import Audit
 from gateway.budgets import Budgets
 from gateway.credentials import SignIn
 from gateway.engine import engine, usable
@@ -38,6 +39,7 @@ from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
+from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
 from gateway.turn import Turns
@@ -122,12 +124,15 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         issued = Access(ACCESS, records.registry, arguments, "gateway")
         access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, records)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
+        audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
+        stack.push_async_callback(audit.close)
         sign_in, watch = SignIn(settings, client, keys), Watch(keys)
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
             policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
+            audit=audit,
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
             writer=writer,
@@ -141,7 +146,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             watch=watch,
             artifacts=Artifacts(settings),
             budgets=Budgets(link, records, enabled=settings.soma_tenant_budgets),
-            health=Health(link, tail, (tools, agents, issued), records, queries, sign_in),
+            health=Health(link, tail, (tools, agents, issued), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -155,7 +160,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
         await records.load()
         named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
         await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
-        following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run())
+        following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run(), parts.audit.run())
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:

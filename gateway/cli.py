@@ -1,4 +1,4 @@
-"""`soma tools`, `soma agents`, `soma keys` and `soma token`: what a gateway serves, for people and for pipes.
+"""`soma tools`, `soma agents`, `soma keys`, `soma audit` and `soma token`: what a gateway serves, for people and for pipes.
 
 Imports wait until a command runs.
 """
@@ -15,6 +15,7 @@ from ops import settings as environment
 tools = typer.Typer(no_args_is_help=True, help="The tools that models may call, through a gateway (SOMA_URL).")
 agents = typer.Typer(no_args_is_help=True, help="The agents that sessions begin with, through a gateway (SOMA_URL).")
 keys = typer.Typer(no_args_is_help=True, help="API keys, by which programs sign in, through a gateway (SOMA_URL, SOMA_TOKEN).")
+audit = typer.Typer(no_args_is_help=True, help="What the gate decided: through a gateway (SOMA_URL), and from the log.")
 Name = Annotated[str, typer.Argument(help="Its name.")]
 KeyId = Annotated[str, typer.Argument(help="The key's id, as `soma keys list` shows it.")]
 Scopes = Annotated[list[str] | None, typer.Option("--scope", help="What its bearer may do (`*`: everything); may be given several times.")]
@@ -201,6 +202,36 @@ def bootstrap_key(
         raise typer.Exit(1) from None
     typer.echo("The key is issued. Its secret, shown this once:", err=True)
     typer.echo(secret)
+
+
+@audit.command("list")
+def list_decisions(
+    actor: Annotated[str | None, typer.Option(help="Only about this caller.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only about this action, as session.start.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="allowed, denied, unauthenticated or failed_open.")] = None,
+    resource_id: Annotated[str | None, typer.Option(help="Only about the thing with this id.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only those made then or later, as 2026-01-31T12:00:00Z.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most, the newest first.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """List what the gate decided about the tenant's requests, the newest first."""
+    wanted = {"actor": actor, "action": action, "outcome": outcome, "resource_id": resource_id, "since": since}
+    page = _ask("GET", "/v1/audit", params={"limit": str(limit)} | {name: text for name, text in wanted.items() if text})
+    if as_json:
+        _print(page)
+        return
+    for each in page["decisions"]:
+        times = f" ×{each['count']}" if each["count"] > 1 else ""
+        typer.echo(f"{each['at']}  {each['id']}  {each['outcome']:15}{times} {each['action']:16} {_line(each['actor'])}")
+
+
+@audit.command("show")
+def show_decision(
+    id: Annotated[str, typer.Argument(help="A decision's id, as the answer to who was denied has it.")],
+    as_json: Json = False,
+) -> None:
+    """Show a decision: who asked for what, and which rule said what to it."""
+    _show(_ask("GET", f"/v1/audit/{_path(id)}"), as_json)
 
 
 def token(

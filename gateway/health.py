@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from gateway.audit import Audit
 from gateway.credentials import SignIn
 from gateway.link import Link
 from gateway.records import Records
@@ -32,10 +33,17 @@ class Health:
     """`failure` says why this process is about to end, if it is."""
 
     def __init__(
-        self, link: Link, tail: Tail, named: Sequence[Catalogue[Any]], records: Records, queries: Queries, sign_in: SignIn
+        self,
+        link: Link,
+        tail: Tail,
+        named: Sequence[Catalogue[Any]],
+        records: Records,
+        queries: Queries,
+        sign_in: SignIn,
+        audit: Audit,
     ) -> None:
         self._link, self._tail, self._named, self._records, self._queries = link, tail, named, records, queries
-        self._sign_in = sign_in
+        self._sign_in, self._audit = sign_in, audit
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
@@ -58,7 +66,8 @@ class Health:
                 kafka = Part("ok" if self._link.up else "down", self._link.detail)
                 self._parts = {"kafka": kafka, "registry": registry, "read_model": read_model, "lag": lag}
                 self._looked = time.monotonic()
-        return {"gateway": self._gateway(), **self._parts, "sign_in": Part(*self._sign_in.status())}
+        own = {"sign_in": Part(*self._sign_in.status()), "audit": Part(*self._audit.status())}
+        return {"gateway": self._gateway(), **self._parts, **own}
 
     def _gateway(self) -> Part:
         if self.failure:

@@ -9,8 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Gate, Principal, shown
+from gateway.origin import origin, template
 from gateway.parts import Parts
-from gateway.problems import Problem, TooLarge
+from gateway.problems import Problem, TooLarge, Unauthenticated
 from ops import metrics
 
 DRAIN_BYTES = 8 << 20
@@ -31,6 +32,8 @@ class Admission:
         try:
             who = await _admitted(parts.sign_in.gate, scope)
             said |= parts.rates.take(who) if who else {}
+        except Unauthenticated as problem:
+            return await _unknown(parts, scope, problem).response()(scope, receive, send)
         except Problem as problem:
             return await problem.response()(scope, receive, send)
         scope["soma.principal"] = who
@@ -41,6 +44,15 @@ class Admission:
             await send(message)
 
         return await self._app(scope, receive, marked)
+
+
+def _unknown(parts: Parts, scope: Scope, problem: Unauthenticated) -> Problem:
+    """What is answered to somebody unknown, once that is on its way into the record: where it cannot be, another problem."""
+    try:
+        parts.audit.unknown(origin(scope), problem.code)
+    except Problem as closed:
+        return closed
+    return problem
 
 
 class BodyLimit:
@@ -98,17 +110,8 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
-            metrics.requests.labels(method, _template(scope), str(status)).observe(time.perf_counter() - started)
+            metrics.requests.labels(method, template(scope) or "none", str(status)).observe(time.perf_counter() - started)
         return None
-
-
-def _template(scope: Scope) -> str:
-    """The route with its parameters' names: with their values there would be a number for each session."""
-    route = getattr(scope.get("route"), "path", None)
-    if route is None:
-        return "none"
-    prefix = scope["path"].removesuffix(route.format(**scope["path_params"]))
-    return f"{prefix}{route}"
 
 
 async def _admitted(gate: Gate, scope: Scope) -> Principal | None:

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 
 from gateway.auth import Caller
+from gateway.origin import origin
 from gateway.parts import Gateway
 from gateway.policy import Decision, Question
 from gateway.problems import Forbidden
@@ -25,14 +26,15 @@ def needs(action: str, facts: Callable[..., Awaitable[Facts]] = nothing) -> Any:
     """The dependency of a route that does `action`, to be listed in its `dependencies`. `facts` is one that finds the action's own facts.
 
     The part of `action` before the point is the kind of the resource; its id is what the path's parameter of that kind says. Whatever a
-    route acts on belongs to the caller's tenant, or is not found: so that is the tenant of the resource. Raises Forbidden, PolicyDown.
+    route acts on belongs to the caller's tenant, or is not found: so that is the tenant of the resource.
+    The decision is audited. Raises Forbidden, PolicyDown, AuditFull.
     """
 
     async def allowed(request: Request, caller: Caller, gateway: Gateway, own: Annotated[Facts, Depends(facts)]) -> None:
-        resource = _resource(action, request.path_params) | {"tenant": caller.tenant}
-        remote = request.client.host if request.client else None
-        about = {"method": request.method, "path": request.url.path, "remote": remote} | own
-        decision = await gateway.policy.decide(Question(caller, action, resource, about))
+        resource, came = _resource(action, request.path_params) | {"tenant": caller.tenant}, origin(request.scope)
+        about = {"method": request.method, "path": request.url.path, "remote": came.remote} | own
+        question = Question(caller, action, resource, about)
+        decision = gateway.audit.note(question, await gateway.policy.decide(question), came)
         if decision.outcome == "deny":
             raise forbidden(decision)
         request.state.decision = decision

@@ -61,6 +61,7 @@ ABOUT: dict[str, Any] = {
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
         {"name": "tool calls", "description": "The ledger: what was asked for, allowed by whom, run how often, ended how."},
+        {"name": "audit", "description": "What the gate decided, about whom and why."},
         {"name": "agents", "description": "Terms under a name, that sessions begin with."},
         {"name": "openai", "description": "For clients of OpenAI's API: the same sessions behind its routes."},
         {"name": "keys", "description": "By which programs sign in. A secret is shown once."},

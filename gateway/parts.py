@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.audit import Audit
 from gateway.budgets import Budgets
 from gateway.credentials import SignIn
 from gateway.health import Health
@@ -32,6 +33,7 @@ class Parts:
 
     settings: Settings
     policy: Policy
+    audit: Audit
     sign_in: SignIn
     rates: Rates
     models: Models

@@ -9,7 +9,6 @@ Nothing is let in by a failure: what the policies leave undefined is denied, and
 import asyncio
 import logging
 import time
-import uuid
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,6 +18,7 @@ from gateway.auth import Principal
 from gateway.engine import Answer, Engine, EngineDown
 from gateway.problems import PolicyDown
 from ops import metrics
+from schemas.ids import new_id
 
 log = logging.getLogger("soma.gateway")
 UNDEFINED = "undefined"
@@ -102,7 +102,7 @@ class Policy:
             log.error("no decision about %s: the policies cannot be asked: %s", question.action, why)
             raise PolicyDown("The policies cannot be asked: nothing was sent.") from error
         log.error("%s is let in without being asked about: the policies cannot be asked: %s", question.action, why)
-        return Decision(str(uuid.uuid4()), question.action, "open", OPEN, (), "none")
+        return Decision(new_id(0), question.action, "open", OPEN, (), "none")
 
 
 def _decided(action: str, answer: Answer) -> Decision:
@@ -112,7 +112,7 @@ def _decided(action: str, answer: Answer) -> Decision:
     else:
         verdict = msgspec.convert(answer.found, Verdict)
     return Decision(
-        id=str(uuid.uuid4()),
+        id=new_id(0),
         action=action,
         outcome="allow" if verdict.allow else "deny",
         rule=verdict.rule,

@@ -35,6 +35,7 @@ Problem
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
     ├── CannotVerify      503  the keys that credentials are checked with cannot be had, or were perhaps revoked
     ├── PolicyDown        503  the policies cannot be asked: nothing was sent
+    ├── AuditFull         503  Kafka is down for so long that decisions find no room here any more
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
     ├── ArtifactsDown     503  the artifact store fails: results that lie there have to wait
@@ -249,6 +250,10 @@ class CannotVerify(Unavailable):
 
 class PolicyDown(Unavailable):
     code, title = "policy_down", "The policies cannot be asked: nothing was sent"
+
+
+class AuditFull(Unavailable):
+    code, title = "audit_full", "Decisions cannot be put on record: nobody is let in"
 
 
 class OutcomeUnknown(Unavailable):

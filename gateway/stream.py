@@ -20,7 +20,8 @@ from gateway.records import Records
 from gateway.tail import FellBehind, Follower, Tail
 from gateway.watch import Watch
 from ops import metrics
-from projections.session import EVENTS, rfc3339
+from projections.session import EVENTS
+from projections.text import rfc3339
 from schemas.types.common import Sealed
 from schemas.types.session import OutputDelta, ReplyFailed, ReplyRecorded, SessionEvent
 

@@ -45,11 +45,16 @@ def nouns() -> list[str]:
     return [name.split(".")[1] for name in topics() if name.endswith(".commands")]
 
 
+def _events(noun: str) -> str:
+    """The topic of its events: that of the audit has the noun's plain name."""
+    return name if (name := f"soma.{noun}.events") in topics() else f"soma.{noun}"
+
+
 def recorded(log: Log, registry: "Registry", seen: Callable[[int], object] = id) -> Iterator[Entry]:
     """Everything that the log holds, partition by partition. Raises LogUnavailable, ChainBroken."""
     for noun in nouns():
         types = importlib.import_module(f"schemas.types.{noun}")
-        commands, events = f"soma.{noun}.commands", f"soma.{noun}.events"
+        commands, events = f"soma.{noun}.commands", _events(noun)
         codec = registry.codec(commands, getattr(types, f"{noun.title()}Command"))
         replay = Replay(log, registry, registry.codec(events, getattr(types, f"{noun.title()}Event")), events)
         for partition in range(log.partitions(events)):

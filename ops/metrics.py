@@ -41,6 +41,9 @@ projection_seconds = Histogram("soma_projection_seconds", "From an event's comma
 # Gateway
 policy_decisions = Counter("soma_policy_decisions_total", "Decisions of the policies: allow, deny, open, unavailable", ["outcome"])
 policy_seconds = Histogram("soma_policy_seconds", "From a question to the policies to the decision", buckets=SECONDS)
+audit_noted = Counter("soma_audit_decisions_total", "Decisions of the gate, by outcome; counted before they are on record", ["outcome"])
+audit_waiting = Gauge("soma_audit_spool_bytes", "Decisions that wait on this gateway's disk for Kafka")
+audit_closed = Counter("soma_audit_closed_total", "Requests that were kept out because their decision found no room")
 requests = Histogram("soma_http_seconds", "Requests, from the first byte to the last", ["method", "route", "status"], buckets=SECONDS)
 in_flight = Gauge("soma_writes_in_flight", "Writes that wait for their outcome")
 turn_seconds = Histogram("soma_turn_seconds", "From a POST with input to its recorded reply", buckets=SECONDS)

@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     gateway_tenant_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
+    # The audit: whose it is where nobody was proved, and what a gateway keeps of it while Kafka is down
+    soma_audit_tenant: Annotated[str, Field(min_length=1, max_length=128)] = "default"
+    gateway_audit_spool_bytes: Annotated[int, Field(ge=1 << 12, le=1 << 34)] = 64 << 20
+
     # API keys: what their secrets are made and hashed with (ops/pepper.py)
     soma_keys_pepper: str | None = Field(default=None, repr=False)
     # What commands are signed with: keys in hexadecimal, the first of them signs

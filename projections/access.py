@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from commands import access
 from commands.access import NOTED, Issued, Revoked, Secret
 from ops.follow import Catalogue, Subject
-from projections.session import rfc3339
+from projections.text import rfc3339
 from schemas.types.access import AccessEvent
 from schemas.types.common import Position
 

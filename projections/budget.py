@@ -11,8 +11,7 @@ from commands import budget
 from commands.amounts import DIMENSIONS
 from commands.budget import Bounded, State
 from projections.noun import Row
-from projections.rows import storable
-from projections.session import rfc3339
+from projections.text import rfc3339, storable
 from schemas.chain import ChainBroken
 from schemas.types.budget import BudgetEvent
 from schemas.types.common import Amounts

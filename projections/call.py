@@ -7,7 +7,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands.situation import calls_at_all
-from projections.session import Summary, rfc3339
+from projections.session import Summary
+from projections.text import rfc3339
 from schemas.types.common import Usage
 from schemas.types.session import (
     SessionCancelled,

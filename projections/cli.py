@@ -18,7 +18,7 @@ def migrate() -> None:
     from projections import database
 
     settings = environment.load()
-    with _explained():
+    with explained():
         database.migrate(database.url(settings))
     typer.echo("The read model's tables are up to date.")
 
@@ -32,8 +32,8 @@ def rebuild(
     from projections.rebuild import Watcher
     from projections.rebuild import rebuild as run
 
-    settings = _settings()
-    with _explained(), PartitionProgress("copying") as progress:
+    settings = checked_settings()
+    with explained(), PartitionProgress("copying") as progress:
         done = run(settings, Watcher(progress.begin, progress.step, progress.phase), another_log=another_log)
     speed = round(done.copied / done.copy_seconds) if done.copied else 0
     if as_json:
@@ -48,7 +48,7 @@ def renew(*, allowed: bool) -> None:
     """After an upgrade: where another release's code made the rows, make them anew if that is allowed, or say that somebody has to."""
     from projections import database, store
 
-    with _explained(), database.engine(database.url(_settings())) as engine, engine.connect() as connection:
+    with explained(), database.engine(database.url(checked_settings())) as engine, engine.connect() as connection:
         topics = ", ".join(store.of_other_folds(connection))
     if topics:
         todo = "they are made anew" if allowed else "run `soma rebuild`, which goes on beside what is served"
@@ -70,8 +70,8 @@ def _verify_rows(as_json: bool) -> int:
     from projections.verify import Difference
     from projections.verify import verify as run
 
-    settings = _settings()
-    with _explained(), PartitionProgress("comparing") as progress:
+    settings = checked_settings()
+    with explained(), PartitionProgress("comparing") as progress:
         verified = run(settings, progress.begin, progress.step)
     differences = [difference for each in verified.values() for difference in each.differences]
     records, rows = sum(each.records for each in verified.values()), sum(each.rows for each in verified.values())
@@ -80,7 +80,7 @@ def _verify_rows(as_json: bool) -> int:
         typer.echo(json.dumps({"records": records, "rows": rows, "differences": found}))
     else:
         if differences:
-            _table(Difference._fields, [tuple(map(str, difference)) for difference in differences])
+            table(Difference._fields, [tuple(map(str, difference)) for difference in differences])
         typer.echo(f"{records} records, and {rows} rows folded from them: {len(differences) or 'no'} differences.")
         if differences:
             typer.echo("`soma rebuild` makes the read model anew from the log.")
@@ -91,8 +91,8 @@ def _verify_chain(as_json: bool) -> int:
     from projections.progress import PartitionProgress
     from projections.proof import prove as run
 
-    settings = _settings()
-    with _explained(), PartitionProgress("walking") as progress:
+    settings = checked_settings()
+    with explained(), PartitionProgress("walking") as progress:
         proofs = run(settings, progress.begin, progress.step)
     if as_json:
         typer.echo(json.dumps([chain._asdict() | proof._asdict() for chain, proof in sorted(proofs.items())]))
@@ -101,11 +101,11 @@ def _verify_chain(as_json: bool) -> int:
             (str(chain), str(proof.valid), ", ".join(f"{first}–{last}" for first, last in proof.void), proof.broken or "whole")
             for chain, proof in sorted(proofs.items())
         ]
-        _table(("partition", "valid", "void offsets", "chain"), shown)
+        table(("partition", "valid", "void offsets", "chain"), shown)
     return 1 if any(proof.broken for proof in proofs.values()) else 0
 
 
-def _table(columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
+def table(columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -115,7 +115,7 @@ def _table(columns: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def _settings() -> Settings:
+def checked_settings() -> Settings:
     """Ends with exit code 2 where an address is missing."""
     from projections.source import checked
 
@@ -127,7 +127,7 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What can be helped by whoever typed the command is one line; anything else is a defect and keeps its trace."""
     import psycopg
     from sqlalchemy.exc import OperationalError, ProgrammingError

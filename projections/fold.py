@@ -54,7 +54,7 @@ class Fold:
 
     def _logged(self, records: Iterable[Taken]) -> Iterator[Row]:
         assert self.noun.logged
-        take, row = self.take, self.noun.logged.row
+        take, rows = self.take, self.noun.logged.rows
         for taken in records:
             take(taken)
-            yield row(taken)
+            yield from rows(taken)

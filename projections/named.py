@@ -3,7 +3,7 @@
 from typing import Any
 
 from commands.catalogue import Known
-from projections.session import rfc3339
+from projections.text import rfc3339
 
 __all__ = ["Known", "standing"]
 

@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -25,10 +25,10 @@ Amounts = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Logged:
-    """A table with one row a record. Its primary key is (partition, offset)."""
+    """A table whose rows are those of single records. Its primary key begins with (partition, offset)."""
 
     table: Table
-    row: Callable[[Taken], Row]
+    rows: Callable[[Taken], Sequence[Row]]
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
-from commands import allotment, amounts, situation, talk
+from commands import allotment, amounts, decision, situation, talk
+from commands import audit as auditing
 from commands import budget as budgeting
 from commands import call as calling
-from projections import budget, call, rows, session, usage
+from projections import audit, budget, call, rows, session, text, usage
 from projections.noun import Folded, Logged, Noun, States, Summed
 from projections.reading import Taken
-from projections.tables import budgets, calls, events, sessions
+from projections.tables import audited, budgets, calls, events, sessions
 from projections.tables import usage as used
+from schemas.types import audit as audit_types
 from schemas.types import budget as budget_types
 from schemas.types import common
 from schemas.types import session as types
@@ -34,23 +36,31 @@ SESSION = Noun(
     commands="soma.session.commands",
     events=session.EVENTS,
     event=types.SessionEvent,
-    sources=(rows, session, call, usage, situation, talk, calling, allotment, amounts, types, common),
-    logged=Logged(events, rows.event_row),
+    sources=(text, rows, session, call, usage, situation, talk, calling, allotment, amounts, types, common),
+    logged=Logged(events, rows.event_rows),
     folded=(
         Folded(sessions, _aggregate, session.summarize, rows.session_row, "summary", rows.summary),
         Folded(calls, _calls, call.evolve, rows.call_row, "entry", rows.call),
     ),
     summed=Summed(used, _usage, rows.usage_row, usage.Used._fields),
 )
+AUDIT = Noun(
+    name="audit",
+    commands=audit.COMMANDS,
+    events=audit.EVENTS,
+    event=audit_types.AuditEvent,
+    sources=(text, audit, auditing, decision, audit_types, common),
+    logged=Logged(audited, audit.audit_rows),
+)
 BUDGET = Noun(
     name="budget",
     commands="soma.budget.commands",
     events="soma.budget.events",
     event=budget_types.BudgetEvent,
-    sources=(budget, budgeting, amounts, budget_types, common),
+    sources=(text, budget, budgeting, amounts, decision, budget_types, common),
     folded=(Folded(budgets, _aggregate, budget.evolve, budget.row, "entry", budget.read),),
 )
-NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET)}
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET, AUDIT)}
 """By their events topic."""
 
 

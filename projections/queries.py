@@ -1,6 +1,7 @@
 """What GETs ask of the read model. The tenant is a condition in every query that shows records, and the database holds each to it."""
 
 import base64
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,13 +14,14 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from projections import audit as auditing
 from projections import budget, database, isolation, position, rows, store
 from projections.budget import Budget
 from projections.call import Call
 from projections.reading import Progress
-from projections.rows import storable
 from projections.session import Summary
-from projections.tables import budgets, calls, events, positions, sessions, usage
+from projections.tables import audited, budgets, calls, events, positions, sessions, usage
+from projections.text import storable
 from projections.usage import Entry, Used
 from schemas.ids import partition_of
 
@@ -67,6 +69,25 @@ class CallPage(NamedTuple):
     """Newest first. `cursor` gives the next page; None: there is none."""
 
     calls: list[Call]
+    cursor: str | None
+
+
+class AuditFilters(Struct, frozen=True):
+    """Which decisions a list shows: those that fit all of it. `since` is included, `until` is not."""
+
+    actor: str | None = None
+    action: str | None = None
+    outcome: str | None = None
+    resource: str | None = None
+    resource_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class AuditPage(NamedTuple):
+    """Newest first. `cursor` gives the next page; None: there is none."""
+
+    entries: list[auditing.Entry]
     cursor: str | None
 
 
@@ -158,6 +179,23 @@ class Queries:
             found = await connection.execute(statement.group_by(*of).order_by(*of).limit(limit))
             return [Entry(dict(zip(by, row, strict=False)), Used(*row[len(by) :])) for row in found]
 
+    async def audit(self, tenant: str, filters: AuditFilters, cursor: str | None = None, limit: int = 50) -> AuditPage:
+        """A page of what the gate decided, newest first. Raises BadCursor."""
+        statement = select(audited.c.entry).where(audited.c.tenant == storable(tenant), _decided(filters))
+        if cursor is not None:
+            statement = statement.where(audited.c.number < _number(cursor))
+        statement = statement.order_by(audited.c.number.desc()).limit(limit + 1)
+        async with self._connection(tenant) as connection:
+            found = [auditing.entry(stored) for stored in await connection.scalars(statement)]
+        return AuditPage(found[:limit], str(found[limit - 1].number) if len(found) > limit else None)
+
+    async def decision(self, tenant: str, id: str) -> auditing.Entry | None:
+        """One decision of the gate."""
+        statement = select(audited.c.entry).where(audited.c.tenant == storable(tenant), audited.c.id == storable(id))
+        async with self._connection(tenant) as connection:
+            found = await connection.scalar(statement.order_by(audited.c.number).limit(1))
+            return found and auditing.entry(found)
+
     async def positions(self, topic: str) -> dict[int, Progress]:
         """How far each partition of an events topic is applied."""
         async with self._connection(None) as connection:
@@ -195,6 +233,22 @@ def _fits(filters: Filters) -> ColumnElement[bool]:
     if filters.created_before is not None:
         conditions.append(sessions.c.created_at < filters.created_before)
     return and_(True, *conditions)
+
+
+def _decided(filters: AuditFilters) -> ColumnElement[bool]:
+    wanted = {name: getattr(filters, name) for name in ("actor", "action", "outcome", "resource", "resource_id")}
+    conditions: list[ColumnElement[bool]] = [audited.c[name] == storable(text) for name, text in wanted.items() if text is not None]
+    if filters.since is not None:
+        conditions.append(audited.c.at >= filters.since)
+    if filters.until is not None:
+        conditions.append(audited.c.at < filters.until)
+    return and_(True, *conditions)
+
+
+def _number(cursor: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", cursor):
+        raise BadCursor("This cursor is none that a list gave: begin without one.")
+    return int(cursor)
 
 
 def _cursor(time: datetime, id: str) -> str:

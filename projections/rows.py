@@ -9,6 +9,7 @@ from projections.call import Call
 from projections.noun import Amounts, Row
 from projections.reading import Taken
 from projections.session import Summary
+from projections.text import storable
 from projections.usage import Line, Used
 from schemas.ids import derived_id
 
@@ -17,10 +18,10 @@ _decoder = msgspec.msgpack.Decoder(Summary)
 _calls = msgspec.msgpack.Decoder(Call)
 
 
-def event_row(taken: Taken) -> Row:
-    """The row of `events`."""
+def event_rows(taken: Taken) -> list[Row]:
+    """The one row of `events`."""
     meta = taken.event.meta
-    return {
+    row = {
         "partition": taken.chain.partition,
         "offset": taken.offset,
         "session_id": taken.id and _uuid(taken.id),
@@ -30,6 +31,7 @@ def event_row(taken: Taken) -> Row:
         "at": meta.time,
         "value": taken.value,
     }
+    return [row]
 
 
 def session_row(summary: Summary) -> Row:
@@ -87,8 +89,3 @@ def summary(stored: bytes) -> Summary:
 def call(stored: bytes) -> Call:
     """What the column `entry` says."""
     return _calls.decode(stored)
-
-
-def storable(text: str) -> str:
-    """PostgreSQL's text cannot hold NUL: one from outside must not stop the projector."""
-    return text.replace("\x00", "\ufffd")

@@ -3,7 +3,7 @@
 `Summary` is all of it but the text of its messages, so that a projector need not load them; `View` is the whole.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, assert_never
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from commands import situation
 from commands.situation import Absent, Acting, Drawing, Ended, Idle, State, Thinking, Waiting
+from projections.text import rfc3339
 from schemas.chain import ChainBroken
 from schemas.types.common import Refused, Sealed, Usage
 from schemas.types.session import (
@@ -202,11 +203,6 @@ def overview(summary: Summary) -> dict[str, Any]:
         "created_at": rfc3339(summary.created_at),
         "updated_at": rfc3339(summary.updated_at),
     }
-
-
-def rfc3339(time: datetime) -> str:
-    """RFC 3339 in UTC with microseconds."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _started(event: SessionEvent) -> Summary:

@@ -91,8 +91,8 @@ def _positions(connection: Connection) -> list[Row]:
 
 def _write(connection: Connection, noun: Noun, taken: list[Taken]) -> None:
     """The rows that one noun's records add, and those that they change."""
-    if noun.logged:
-        connection.execute(noun.logged.table.insert(), [noun.logged.row(each) for each in taken])
+    if noun.logged and (rows := [row for each in taken for row in noun.logged.rows(each)]):
+        connection.execute(noun.logged.table.insert(), rows)
     before = _stored(connection, noun, taken)
     fold = Fold(noun, {table: dict(states) for table, states in before.items()})
     for each in taken:

@@ -61,6 +61,29 @@ calls = Table(
     Index("calls_open", "tenant", "status", "requested_at"),
 )
 
+audited = Table(
+    "audit",
+    metadata,
+    Column("partition", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("index", Integer, nullable=False, comment="place among the decisions of its record"),
+    Column("tenant", Text, nullable=False),
+    Column("number", BigInteger, nullable=False, comment="which decision of the tenant, counted from 1"),
+    Column("id", Text, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("resource_id", Text),
+    Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.audit.Entry"),
+    PrimaryKeyConstraint("partition", "offset", "index", name="audit_pkey"),
+    Index("audit_newest", "tenant", "number"),
+    Index("audit_of_id", "tenant", "id"),
+    Index("audit_of_actor", "tenant", "actor", "number"),
+    Index("audit_of_resource", "tenant", "resource_id", "number"),
+)
+
 budgets = Table(
     "budgets",
     metadata,

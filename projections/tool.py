@@ -9,7 +9,7 @@ from commands.catalogue import Tool, know_tool
 from commands.tool import Breaker, Closed, HalfOpen, Open, Probing
 from ops.follow import Catalogue, Subject
 from projections.named import standing
-from projections.session import rfc3339
+from projections.text import rfc3339
 from schemas.types.tool import Definition, ToolEvent
 
 __all__ = ["TOOLS", "Tool", "Tools", "breaker", "document", "overview"]

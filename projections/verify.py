@@ -87,23 +87,27 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 def _compare(connection: Connection, table: Table, chain: Chain, expected: Iterable[Row]) -> Iterator[Difference]:
-    """Walk both sides in the order of the primary key's last column, which is unique in the partition."""
-    key = list(table.primary_key)[-1].name
-    statement = select(table).where(table.c.partition == chain.partition).order_by(table.c[key]).execution_options(yield_per=ROWS_AT_ONCE)
+    """Walk both sides in the order of the primary key."""
+    columns = list(table.primary_key)
+    statement = select(table).where(table.c.partition == chain.partition).order_by(*columns).execution_options(yield_per=ROWS_AT_ONCE)
     if table is positions:
         statement = statement.where(positions.c.topic == chain.topic)
     left, right = iter(expected), map(dict[str, Any], connection.execute(statement).mappings())
+
+    def key(row: Row) -> tuple[Any, ...]:
+        return tuple(row[column.name] for column in columns)
+
     told, found = next(left, None), next(right, None)
     while told is not None or found is not None:
-        if told is not None and (found is None or told[key] < found[key]):
-            yield Difference(chain.partition, table.name, str(told[key]), "*", "a row", "none")
+        if told is not None and (found is None or key(told) < key(found)):
+            yield Difference(chain.partition, table.name, _named(key(told)), "*", "a row", "none")
             told = next(left, None)
-        elif found is not None and (told is None or found[key] < told[key]):
-            yield Difference(chain.partition, table.name, str(found[key]), "*", "none", "a row")
+        elif found is not None and (told is None or key(found) < key(told)):
+            yield Difference(chain.partition, table.name, _named(key(found)), "*", "none", "a row")
             found = next(right, None)
         elif told is not None and found is not None:
             for column in [column for column in told if told[column] != found[column]]:
-                yield Difference(chain.partition, table.name, str(told[key]), column, _shown(told[column]), _shown(found[column]))
+                yield Difference(chain.partition, table.name, _named(key(told)), column, _shown(told[column]), _shown(found[column]))
             told, found = next(left, None), next(right, None)
 
 
@@ -118,6 +122,11 @@ def _strays(connection: Connection, held: Collection[Chain]) -> dict[Chain, Veri
                 verified = strays.setdefault(Chain(topic, partition), Verified(0, 0, []))
                 verified.differences.append(Difference(partition, table.name, "*", "*", "none", f"{count} rows"))
     return strays
+
+
+def _named(key: tuple[Any, ...]) -> str:
+    """A row's key without its first part, where it has more: that is the same for all that are compared."""
+    return "-".join(map(str, key[1:] or key))
 
 
 def _shown(value: Any) -> str:

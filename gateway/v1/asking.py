@@ -117,7 +117,7 @@ async def filters(
     created_before: Annotated[datetime | None, Query(description="Only those started before this time.")] = None,
 ) -> Filters:
     """Raises Malformed."""
-    after, before = _zoned("created_after", created_after), _zoned("created_before", created_before)
+    after, before = zoned("created_after", created_after), zoned("created_before", created_before)
     return Filters(status, model, _labels(metadata or []), after, before)
 
 
@@ -155,7 +155,7 @@ def _labels(texts: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in (text.partition("=") for text in texts)}
 
 
-def _zoned(name: str, time: datetime | None) -> datetime | None:
+def zoned(name: str, time: datetime | None) -> datetime | None:
     if time and time.tzinfo is None:
         raise Malformed(f"{name} names no time zone: end it with Z, or with an offset as RFC 3339 writes it.")
     return time

@@ -8,6 +8,7 @@ from fastapi import Response
 
 from gateway.problems import (
     MEDIA_TYPE,
+    AuditFull,
     CannotVerify,
     Forbidden,
     Internal,
@@ -98,7 +99,7 @@ def bad(*kinds: type[Problem], public: bool = False) -> Responses:
     Those that are not public meet what the gate answers, too.
     """
     by_status: dict[int, list[type[Problem]]] = {}
-    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown)
+    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown, AuditFull)
     every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent, *gate)
     for kind in every:
         by_status.setdefault(kind.status, []).append(kind)

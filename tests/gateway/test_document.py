@@ -12,6 +12,7 @@ from gateway.app import create_app
 from gateway.v1 import (
     access_shapes,
     agent_shapes,
+    audit_shapes,
     budget_shapes,
     call_shapes,
     named_shapes,
@@ -23,7 +24,18 @@ from gateway.v1 import (
 from gateway.versions import Deprecation, include
 from ops.settings import Settings
 
-SHAPES = (shapes, named_shapes, tool_shapes, agent_shapes, call_shapes, openai_shapes, access_shapes, budget_shapes, usage_shapes)
+SHAPES = (
+    shapes,
+    named_shapes,
+    tool_shapes,
+    agent_shapes,
+    call_shapes,
+    openai_shapes,
+    access_shapes,
+    audit_shapes,
+    budget_shapes,
+    usage_shapes,
+)
 BODIES = ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python", "NewAgent", "NewCompletion", "NewResponse")
 METHODS = {"get", "post", "put", "patch", "delete"}
 

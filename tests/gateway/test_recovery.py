@@ -65,14 +65,16 @@ async def test_rows_that_another_release_made_are_told_and_shown(platform: Platf
     session = (await platform.client.post("/v1/sessions", json=BODY)).json()
     await platform.client.get(f"/v1/sessions/{session['id']}", params={"position": session["position"]})  # returns once it is projected
     with psycopg.connect(platform.settings.database_url or "", autocommit=True, options="-csearch_path=read_model") as connection:
-        [ours] = connection.execute("SELECT DISTINCT fold FROM positions").fetchone() or ()
+        sessions = "topic = 'soma.session.events'"
+        [ours] = connection.execute(f"SELECT DISTINCT fold FROM positions WHERE {sessions}").fetchone() or ()
+        await platform.client.get(f"/v1/sessions/{session['id']}?position={session['position']}")
         await platform.projecting.stop()
-        connection.execute("UPDATE positions SET fold = 'another'")
+        connection.execute(f"UPDATE positions SET fold = 'another' WHERE {sessions}")
         # when / then
         assert "`soma rebuild`" in await until(platform.client, "read_model", "degraded")
         assert (await platform.client.get(f"/v1/sessions/{session['id']}")).status_code == 200
         # and then
-        connection.execute("UPDATE positions SET fold = %s", [ours])
+        connection.execute(f"UPDATE positions SET fold = %s WHERE {sessions}", [ours])
     platform.projecting.start()
     await until(platform.client, "read_model", "ok")
 
@@ -155,7 +157,8 @@ async def test_a_registry_that_is_away_takes_nothing_out_of_service(platform: Pl
     parts = platform.gateway.app.state.parts
     records = copy.copy(parts.reader._records)
     records.registry = Registry({"url": "http://127.0.0.1:1", "max.retries": 0})
-    health = Health(parts.writer._link, parts.writer._tail, [parts.tools.catalogue], records, parts.reader.queries, parts.sign_in)
+    reads = (parts.reader.queries, parts.sign_in, parts.audit)
+    health = Health(parts.writer._link, parts.writer._tail, [parts.tools.catalogue], records, *reads)
     document = await health.document(in_detail=True)
     assert (document["status"], document["parts"]["registry"]["status"]) == ("degraded", "degraded")
     assert isinstance(parts.writer._link, Link)

@@ -12,6 +12,7 @@ from ops import kafka as clients
 from ops.settings import Settings
 from projections import database
 from projections.applied import Applied
+from projections.nouns import NOUNS
 from projections.projector import serve
 from projections.session import EVENTS
 from schemas.codec import Codec
@@ -23,6 +24,13 @@ SECONDS = 30.0
 """Longest wait for anything that ought to happen."""
 
 Projecting = Callable[[Settings], AbstractAsyncContextManager[Applied]]
+
+
+@pytest.fixture(autouse=True)
+def only_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read model of sessions alone: what is shown of one noun holds for any, and a test that wants another adds it."""
+    for topic in [topic for topic in NOUNS if topic != EVENTS]:
+        monkeypatch.delitem(NOUNS, topic)
 
 
 @pytest.fixture
