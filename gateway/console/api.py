@@ -7,7 +7,7 @@ import httpx
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-SECONDS = 20.0
+SECONDS, BRIEF_SECONDS = 20, 1
 
 
 class Failed(Exception):
@@ -34,9 +34,12 @@ class Api:
         """The document. Raises Failed."""
         return (await self._send("GET", path, query, None, {})).document
 
-    async def write(self, method: str, path: str, body: Any, key: str, *, now: bool = False, **query: str | None) -> Answer:
-        """What became of it, or, with `now`, where it will be seen. `key` makes a form that is sent twice one request. Raises Failed."""
-        waiting = {"Idempotency-Key": key, "Prefer": "respond-async" if now else f"wait={SECONDS:.0f}"}
+    async def write(self, method: str, path: str, body: Any, key: str, *, brief: bool = False, **query: str | None) -> Answer:
+        """What became of it; with `brief`, what did so within a moment, which a refusal does. `key`: a form sent twice is one request.
+
+        Raises Failed.
+        """
+        waiting = {"Idempotency-Key": key, "Prefer": f"wait={BRIEF_SECONDS if brief else SECONDS}"}
         return await self._send(method, path, query, body, waiting)
 
     async def stream(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:

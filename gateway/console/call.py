@@ -38,7 +38,7 @@ async def settle(page: Page, form: FormData) -> Response:
 async def _decide(page: Page, form: FormData, decision: str, body: dict[str, str]) -> Response:
     id = page.named("id")
     address, noted = path("sessions", id, "calls", page.named("call"), decision), {"note": str(form.get("note", "")) or None}
-    answer = await page.api.write("POST", address, body | noted, str(form.get("once", "")), now=True)
+    answer = await page.api.write("POST", address, body | noted, str(form.get("once", "")), brief=True)
     return see(f"/console/sessions/{id}?position={answer.document['position']}")
 
 

@@ -55,12 +55,12 @@ async def start(page: Page, form: FormData) -> Response:
     kind, _, name = str(form.get("with", "")).partition(":")
     text = str(form.get("input", "")).strip()
     body = {"agent" if kind == "agent" else "model": name} | ({"input": text} if text else {})
-    answer = await page.api.write("POST", path("sessions"), body, _once(form), now=True)
+    answer = await page.api.write("POST", path("sessions"), body, _once(form), brief=True)
     return see(_address(answer.document["id"], answer.document["position"]))
 
 
 async def message(page: Page, form: FormData) -> Response:
-    return await _change(page, form, "messages", {"input": str(form.get("input", ""))}, now=True)
+    return await _change(page, form, "messages", {"input": str(form.get("input", ""))}, brief=True)
 
 
 async def cancel(page: Page, form: FormData) -> Response:
@@ -71,9 +71,9 @@ async def close(page: Page, form: FormData) -> Response:
     return await _change(page, form, "close", {})
 
 
-async def _change(page: Page, form: FormData, action: str, body: dict[str, str | None], *, now: bool = False) -> Response:
-    """`now`: the page shows that it waits for the model, instead of being waited for."""
-    answer = await page.api.write("POST", path("sessions", page.named("id"), action), body, _once(form), now=now)
+async def _change(page: Page, form: FormData, action: str, body: dict[str, str | None], *, brief: bool = False) -> Response:
+    """`brief`: the page shows that it waits for the model, instead of being waited for."""
+    answer = await page.api.write("POST", path("sessions", page.named("id"), action), body, _once(form), brief=brief)
     return see(_address(page.named("id"), answer.document["position"]))
 
 

@@ -26,9 +26,8 @@ PROBLEM = {"title": "No", "detail": "It is.", "advice": "Wait.", "errors": [{"fi
 CALL = DETAILED | {"status": "awaiting"}
 PAGE = {"csrf": "c", "who": ANONYMOUS, "path": "/console"}
 WANTED = {"status": None, "model": "echo", "tool": "x", "cursor": None}
-TURN = WHOLE | {
-    "messages": [{"role": "tool", "content": "42", "at": WHOLE["created_at"], "place": "e0-1", "tool_calls": [CALL], "call": "c"}]
-}
+MESSAGE = {"role": "tool", "content": "42", "at": WHOLE["created_at"], "place": "e0-1", "tool_calls": [CALL], "call": "c"}
+TURN = WHOLE | {"messages": [MESSAGE, {"role": "user", "content": {"sealed": "k"}, "at": WHOLE["created_at"], "place": "e0-2"}]}
 PAGES: dict[str, dict[str, Any]] = {
     "home.html": {
         "health": {"parts": {"kafka": {"status": "ok", "detail": "answers"}}},

@@ -77,12 +77,17 @@ async def test_a_conversation_is_followed_as_it_happens(page: Page, api: httpx.A
     await page.get_by_role("button", name="Start").click()
     # then its reply appears by itself
     await expect(page.locator(".message.assistant .text", has_text="good morning")).to_be_visible()
-    await expect(page.get_by_text("ReplyRecorded").first).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="ReplyRecorded")
+    await expect(row).to_be_visible()
+    await row.get_by_text("data").click()
     # and so does what others say, without a reload: the page is still the one that was marked
     await page.evaluate("window.marked = true")
     session = page.url.split("/")[-1].split("?")[0]
     await api.post(f"/v1/sessions/{session}/messages", json={"input": PAYLOAD})
     await expect(page.locator(".message.user .text", has_text="<script>")).to_be_visible()
+    await expect(page.locator(".message.assistant .text", has_text="<script>")).to_be_visible()
+    # with what was opened still open
+    await expect(page.get_by_role("row").filter(has_text="ReplyRecorded").first.locator("pre")).to_be_visible()
     await page.get_by_label("Message", exact=True).fill("and another")
     await page.get_by_role("button", name="Send").click()
     await expect(page.locator(".message.assistant .text", has_text="and another")).to_be_visible()
@@ -124,6 +129,7 @@ async def test_a_key_is_issued_with_its_secret_shown_once_then_rotated_and_revok
     first = await page.locator("#secret").inner_text()
     assert (await guarded.client.get("/v1/sessions", headers={"Authorization": f"Bearer {first}"})).status_code == 200
     await page.get_by_role("link", name="To the keys").click()
+    await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
     assert first not in await page.content()
     row = page.get_by_role("row").filter(has_text="<b>nightly</b>")
     await picture(page, "keys")
