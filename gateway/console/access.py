@@ -4,7 +4,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from gateway.console.api import Answer, path
-from gateway.console.page import Page, attempt, see, sent, shown
+from gateway.console.page import Page, attempt, once, said, see, sent, shown
 
 
 async def keys(page: Page) -> Response:
@@ -13,34 +13,29 @@ async def keys(page: Page) -> Response:
 
 
 async def issue(page: Page, form: FormData) -> Response:
-    day = str(form.get("expires", ""))
+    day = said(form, "expires")
     body = {
-        "name": str(form.get("name", "")),
-        "scopes": str(form.get("scopes", "")).split(),
+        "name": said(form, "name"),
+        "scopes": (said(form, "scopes") or "").split(),
         "expires_at": f"{day}T00:00:00Z" if day else None,
     }
-    return _secret(page, await page.api.write("POST", path("keys"), body, _once(form)))
+    return _secret(page, await page.api.write("POST", path("keys"), body, once(form)))
 
 
 async def rotate(page: Page, form: FormData) -> Response:
-    hours = str(form.get("hours", ""))
+    hours = said(form, "hours") or ""
     body = {"overlap_seconds": int(hours) * 3600 if hours.isdecimal() and len(hours) < 6 else hours}
-    return _secret(page, await page.api.write("POST", path("keys", page.named("key"), "rotate"), body, _once(form)))
+    return _secret(page, await page.api.write("POST", path("keys", page.named("key"), "rotate"), body, once(form)))
 
 
 async def revoke(page: Page, form: FormData) -> Response:
-    reason = str(form.get("reason", "")) or None
-    answer = await page.api.write("DELETE", path("keys", page.named("key")), None, _once(form), reason=reason)
+    answer = await page.api.write("DELETE", path("keys", page.named("key")), None, once(form), reason=said(form, "reason"))
     return see(f"/console/keys?position={answer.document['position']}")
 
 
 def _secret(page: Page, answer: Answer) -> Response:
     """The one page with a secret in it. It is the answer to the form itself: no address leads to it again."""
     return page.draw("secret.html", key=answer.document)
-
-
-def _once(form: FormData) -> str:
-    return str(form.get("once", ""))
 
 
 ROUTES = (

@@ -6,7 +6,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from gateway.console.api import path
-from gateway.console.page import Page, see, sent, shown, together
+from gateway.console.page import Page, once, said, see, sent, shown, together
 from gateway.v1.call_shapes import Status
 
 STATUSES = get_args(Status)
@@ -24,7 +24,7 @@ async def calls(page: Page) -> Response:
 
 async def approve(page: Page, form: FormData) -> Response:
     """With the digest of the arguments that the page showed: a call whose arguments are others by now is not approved."""
-    return await _decide(page, form, "approve", {"arguments_digest": str(form.get("digest", ""))})
+    return await _decide(page, form, "approve", {"arguments_digest": said(form, "digest")})
 
 
 async def deny(page: Page, form: FormData) -> Response:
@@ -32,13 +32,13 @@ async def deny(page: Page, form: FormData) -> Response:
 
 
 async def settle(page: Page, form: FormData) -> Response:
-    return await _decide(page, form, "settle", {"outcome": str(form.get("outcome", "")), "result": str(form.get("result", ""))})
+    return await _decide(page, form, "settle", {"outcome": said(form, "outcome"), "result": said(form, "result")})
 
 
-async def _decide(page: Page, form: FormData, decision: str, body: dict[str, str]) -> Response:
+async def _decide(page: Page, form: FormData, decision: str, body: dict[str, str | None]) -> Response:
     id = page.named("id")
-    address, noted = path("sessions", id, "calls", page.named("call"), decision), {"note": str(form.get("note", "")) or None}
-    answer = await page.api.write("POST", address, body | noted, str(form.get("once", "")), brief=True)
+    address, noted = path("sessions", id, "calls", page.named("call"), decision), {"note": said(form, "note")}
+    answer = await page.api.write("POST", address, body | noted, once(form), brief=True)
     return see(f"/console/sessions/{id}?position={answer.document['position']}")
 
 

@@ -6,7 +6,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from gateway.console.api import path
-from gateway.console.page import Page, see, sent, shown
+from gateway.console.page import Page, once, said, see, sent, shown
 
 
 class Named(NamedTuple):
@@ -24,12 +24,11 @@ class Named(NamedTuple):
         return page.draw("named.html", noun=self.noun, about=self.about, found=await page.api.get(path(self.noun, name), **asked))
 
     async def retire(self, page: Page, form: FormData) -> Response:
-        reason = str(form.get("reason", "")) or None
-        answer = await page.api.write("DELETE", path(self.noun, page.named("name")), None, str(form.get("once", "")), reason=reason)
+        answer = await page.api.write("DELETE", path(self.noun, page.named("name")), None, once(form), reason=said(form, "reason"))
         return self._see(answer.document)
 
     async def restore(self, page: Page, form: FormData) -> Response:
-        answer = await page.api.write("POST", path(self.noun, page.named("name"), "restore"), None, str(form.get("once", "")))
+        answer = await page.api.write("POST", path(self.noun, page.named("name"), "restore"), None, once(form))
         return self._see(answer.document)
 
     def _see(self, document: Any) -> Response:

@@ -104,6 +104,17 @@ async def entered(request: Request) -> Page:
     return Page(request, console, session, who, Api(console.api, session.credential, remote))
 
 
+def said(form: FormData, name: str) -> str | None:
+    """What a field says; None where it is empty, or not there."""
+    found = form.get(name)
+    return found.strip() or None if isinstance(found, str) else None
+
+
+def once(form: FormData) -> str:
+    """The Idempotency-Key that the page put into its form."""
+    return said(form, "once") or ""
+
+
 def of(request: Request) -> Console:
     found: Console = request.scope["soma.console"]
     return found

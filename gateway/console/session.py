@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.console.api import path
-from gateway.console.page import Page, attempt, entered, see, sent, shown, together
+from gateway.console.page import Page, attempt, entered, once, said, see, sent, shown, together
 from gateway.v1.shapes import Status
 from schemas.types.session import SessionEvent
 
@@ -52,19 +52,18 @@ class Live:
 
 
 async def start(page: Page, form: FormData) -> Response:
-    kind, _, name = str(form.get("with", "")).partition(":")
-    text = str(form.get("input", "")).strip()
-    body = {"agent" if kind == "agent" else "model": name} | ({"input": text} if text else {})
-    answer = await page.api.write("POST", path("sessions"), body, _once(form), brief=True)
+    kind, _, name = (said(form, "with") or "").partition(":")
+    body = {"agent" if kind == "agent" else "model": name, "input": said(form, "input")}
+    answer = await page.api.write("POST", path("sessions"), body, once(form), brief=True)
     return see(_address(answer.document["id"], answer.document["position"]))
 
 
 async def message(page: Page, form: FormData) -> Response:
-    return await _change(page, form, "messages", {"input": str(form.get("input", ""))}, brief=True)
+    return await _change(page, form, "messages", {"input": said(form, "input")}, brief=True)
 
 
 async def cancel(page: Page, form: FormData) -> Response:
-    return await _change(page, form, "cancel", {"reason": str(form.get("reason", "")) or None})
+    return await _change(page, form, "cancel", {"reason": said(form, "reason")})
 
 
 async def close(page: Page, form: FormData) -> Response:
@@ -73,16 +72,12 @@ async def close(page: Page, form: FormData) -> Response:
 
 async def _change(page: Page, form: FormData, action: str, body: dict[str, str | None], *, brief: bool = False) -> Response:
     """`brief`: the page shows that it waits for the model, instead of being waited for."""
-    answer = await page.api.write("POST", path("sessions", page.named("id"), action), body, _once(form), brief=brief)
+    answer = await page.api.write("POST", path("sessions", page.named("id"), action), body, once(form), brief=brief)
     return see(_address(page.named("id"), answer.document["position"]))
 
 
 def _address(id: str, position: str) -> str:
     return f"/console/sessions/{id}?position={position}"
-
-
-def _once(form: FormData) -> str:
-    return str(form.get("once", ""))
 
 
 ROUTES = (

@@ -10,6 +10,7 @@ from tests.gateway.code_flow import CodeFlow
 from tests.gateway.console import PAGES, SCOPES, Person, guarded, provider, signed_in, waiting_call
 from tests.gateway.keys import api, gateway, peppered, worker
 from tests.gateway.platform import Gateway
+from tests.gateway.test_gate import raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 __all__ = ["api", "gateway", "guarded", "peppered", "provider", "worker"]
@@ -23,6 +24,29 @@ async def test_nobody_sees_or_does_anything_without_signing_in(method: str, path
     )
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/console/sign-in?then=%2Fconsole")
+
+
+async def test_the_cookie_opens_no_route_of_the_api(guarded: Gateway, api: httpx.AsyncClient) -> None:
+    person, _ = await signed_in(guarded, api)
+    assert (await person.client.get("/v1/sessions")).status_code == 401
+    assert (await person.client.post("/v1/keys", json={"name": "x"})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console/../v1/keys",
+        "/console/%2e%2e/v1/keys",
+        "/console/static/../page.py",
+        "/console/static/%2e%2e/page.py",
+        "/console/static/",
+        "/console//keys",
+    ],
+)
+async def test_nothing_lies_behind_the_console_that_is_no_page_of_it(path: str, guarded: Gateway) -> None:
+    answer = await raw(guarded, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400")), answer
+    assert b"def " not in answer
 
 
 async def test_no_site_can_frame_a_page_or_add_to_it(guarded: Gateway, api: httpx.AsyncClient) -> None:

@@ -167,7 +167,6 @@ async def test_a_tool_is_retired_and_restored_and_says_of_its_versions(page: Pag
     await expect(page.get_by_role("button", name="Restore")).to_be_visible()
     await page.get_by_role("button", name="Restore").click()
     await expect(page.get_by_role("button", name="Retire")).to_be_visible()
-    await picture(page, "tool")
 
 
 async def test_every_page_can_be_read_without_scripts(browser: Browser, guarded: Gateway, api: httpx.AsyncClient) -> None:
@@ -209,7 +208,6 @@ async def _failing(page: Page, path: str) -> None:
 async def test_a_person_signs_in_at_the_provider_and_out_again(context: BrowserContext, provider: CodeFlow) -> None:
     page = await context.new_page()
     await page.goto("/console/sessions?status=idle")
-    await picture(page, "sign-in")
     await page.get_by_role("link", name=f"Sign in at {provider.issuer}").click()
     await expect(page.get_by_text("ada · default")).to_be_visible()
     assert page.url.endswith("/console/sessions?status=idle")
