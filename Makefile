@@ -29,8 +29,14 @@ run: setup ## Run the whole platform here, until Ctrl-C
 opa: $(OPA) ## Build the policy engine that its tests talk to (needs Go)
 
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.prepared $(if $(shell command -v go),$(OPA)) ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
+test: $(VENV)/.test $(VENV)/.prepared $(if $(shell command -v go),$(OPA)) browser ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not faults and not bench"
+
+.PHONY: browser
+browser: ## Install the browser that tests of the console use, where apt-get may; without one they are skipped
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	&& apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
+	|| echo "There is no chromium: the tests of the console's pages are skipped"
 
 .PHONY: lint
 lint: $(VENV)/.test ## Check form, types, imports between rooms, and that generated code is fresh

@@ -21,6 +21,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from gateway import credentials, openapi, problems, v1, versions
 from gateway.audit import Audit
 from gateway.budgets import Budgets
+from gateway.console.door import Door
 from gateway.credentials import SignIn
 from gateway.engine import engine, usable
 from gateway.health import Health
@@ -90,6 +91,7 @@ def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, sett
     app.add_middleware(BodyLimit, limit=settings.gateway_max_body_bytes, seconds=settings.gateway_body_seconds)
     app.add_middleware(Admission)
     app.add_middleware(Measured)
+    app.add_middleware(Door, settings=settings)
     for kind in (problems.Problem, ReadModelDown, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problems.answer)
     versions.include(app, v1.router)

@@ -35,15 +35,18 @@ class Issuer:
             raise SourceDown(f"{url} lists no key that tokens could be checked with")
         return Fetched(keys, AGAIN_SECONDS)
 
-    async def _discovered(self) -> str:
-        """§4.3: a description that names another issuer is not this one's."""
+    async def description(self) -> dict[str, Any]:
+        """What the provider says of itself. §4.3: a description that names another issuer is not this one's. Raises SourceDown."""
         url = f"{(self._issuer or '').rstrip('/')}/.well-known/openid-configuration"
         document = await self._json(url)
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
             raise SourceDown(f"{url} does not describe {self._issuer}")
-        found = document.get("jwks_uri")
+        return document
+
+    async def _discovered(self) -> str:
+        found = (await self.description()).get("jwks_uri")
         if not isinstance(found, str) or not trusted(found):
-            raise SourceDown(f"{url} names no address of keys that can be trusted: it has to be https")
+            raise SourceDown(f"{self._issuer} names no address of keys that can be trusted: it has to be https")
         return found
 
     async def _json(self, url: str) -> Any:

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     gateway_jwt_actor_claim: str = "sub"
     gateway_jwt_scope_claims: Listed = ("scope", "scp")
     gateway_jwt_role_claims: Listed = ("roles",)
+    gateway_oidc_client_id: str | None = None  # the console's, at GATEWAY_JWT_ISSUER
+    gateway_oidc_client_secret: str | None = Field(default=None, repr=False)
+    gateway_oidc_scope: str = "openid"
     gateway_jwt_vault_kv: Annotated[str | None, Field(pattern=PLACE)] = None
     gateway_jwt_vault_transit: Annotated[str | None, Field(pattern=PLACE)] = None
 

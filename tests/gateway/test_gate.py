@@ -158,7 +158,9 @@ async def test_the_description_says_which_operations_need_a_token(gateway: Gatew
         "/problems/BUSY",
         "/nothing",
         "/",
-        "/console",
+        "/consoles",
+        "//console",
+        "/Console",
         "http://localhost/v1/sessions",
     ],
 )
