@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 from fastapi import Depends, Request
 from msgspec import Struct
 from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from gateway.problems import CannotVerify, Malformed, RateLimited, Unauthenticated, challenge
 from gateway.secret import PREFIX
@@ -99,6 +100,12 @@ class Gate:
 def shown(headers: Headers) -> list[str]:
     """What a request shows: `X-API-Key: …` says the same as `Authorization: Bearer …`, of API keys alone; no token counts there."""
     return [*headers.getlist("authorization"), *(f"Bearer {key}" for key in headers.getlist("x-api-key") if key.startswith(PREFIX))]
+
+
+def address(gate: Gate, scope: Scope) -> str:
+    """Where the failures of a request count: at its sender, or at whom a trusted proxy names."""
+    peer, _ = scope["client"] or ("", 0)
+    return gate.strangers.address(peer, Headers(scope=scope).getlist("x-forwarded-for"))
 
 
 def is_public(method: str, path: str) -> bool:

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.auth import Gate, Principal, shown
+from gateway.auth import Gate, Principal, address, shown
 from gateway.origin import origin, template
 from gateway.parts import Parts
 from gateway.problems import Problem, TooLarge, Unauthenticated
@@ -115,9 +115,7 @@ class Measured:
 
 
 async def _admitted(gate: Gate, scope: Scope) -> Principal | None:
-    headers, (peer, _) = Headers(scope=scope), scope["client"] or ("", 0)
-    address = gate.strangers.address(peer, headers.getlist("x-forwarded-for"))
-    return await gate.admit(scope["method"], scope["path"], shown(headers), address)
+    return await gate.admit(scope["method"], scope["path"], shown(Headers(scope=scope)), address(gate, scope))
 
 
 def _declared(headers: Headers) -> int:

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from gateway.auth import ANONYMOUS, Gate, Principal
+from gateway.auth import ANONYMOUS, Gate, Principal, address
 from gateway.console import guard
 from gateway.console.api import Api, Failed
 from gateway.console.cookie import Cookies, Session
@@ -94,7 +94,7 @@ async def entered(request: Request) -> Page:
     session = console.cookies.session(request.cookies, secure=secure(request))
     who = ANONYMOUS
     if session and session.credential:
-        who = await gate.admit("GET", guard.HOME, [f"Bearer {session.credential}"]) or ANONYMOUS
+        who = await gate.admit("GET", guard.HOME, [f"Bearer {session.credential}"], address(gate, request.scope)) or ANONYMOUS
     elif gate.required:
         raise SignInNeeded
     else:

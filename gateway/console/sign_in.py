@@ -7,11 +7,11 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from gateway.auth import Gate
+from gateway.auth import Gate, address
 from gateway.console import guard, oidc
 from gateway.console.cookie import FLOW, SESSION, VISIT, TooLong
 from gateway.console.page import Page, SignInNeeded, draw, entered, of, secure, see, sent
-from gateway.problems import CannotVerify, Malformed, Problem, Unauthenticated
+from gateway.problems import CannotVerify, Malformed, Problem, RateLimited, Unauthenticated
 
 PAGE = "/console/sign-in"
 
@@ -83,11 +83,12 @@ async def _begun(request: Request, credential: str, then: str, welcome: Response
     """`welcome`, with the cookie of a session that did not exist before; else the form again, which says why not."""
     console = of(request)
     try:
-        who = await _gate(request).admit("GET", guard.HOME, [f"Bearer {credential}"])
+        gate = _gate(request)
+        who = await gate.admit("GET", guard.HOME, [f"Bearer {credential}"], address(gate, request.scope))
         if who is None or who.kind == "anonymous":
             raise Unauthenticated("This is neither an API key nor a token that is known here.")
         console.cookies.set(welcome, console.cookies.begin(credential), secure=secure(request))
-    except (Unauthenticated, Malformed, CannotVerify) as problem:
+    except (Unauthenticated, Malformed, CannotVerify, RateLimited) as problem:
         return _form(request, then, problem.detail, problem.status)
     except TooLong as error:
         return _form(request, then, str(error), 422)
