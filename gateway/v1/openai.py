@@ -33,7 +33,7 @@ from gateway.stream import HEARTBEAT_SECONDS, SEND_SECONDS
 from gateway.turn import Turn
 from gateway.v1.asking import Asked, digest_of
 from gateway.v1.openai_shapes import Message, OpenAIError
-from gateway.v1.responses import Responses, json, verbatim
+from gateway.v1.responses import GATE, Responses, json, verbatim
 from gateway.v1.shapes import INPUT_BYTES
 from gateway.writer import Write
 from projections.queries import ReadModelDown
@@ -108,7 +108,7 @@ def answers(status_: int, about: str, example: Any, stream: str) -> Responses:
 def refuses(*kinds: type[Problem]) -> Responses:
     """Bad answers, for the API document, by status."""
     by_status: dict[int, list[type[Problem]]] = {}
-    for kind in (*kinds, problems.Internal, problems.NothingSent):
+    for kind in (*kinds, problems.Internal, problems.NothingSent, *GATE):
         by_status.setdefault(status(kind), []).append(kind)
     return {
         number: {

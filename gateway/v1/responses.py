@@ -93,14 +93,17 @@ def good(status: int, about: str, example: Any, headers: Mapping[str, str] | Non
     return {status: {"description": about, "content": content, "headers": described}}
 
 
+GATE: tuple[type[Problem], ...] = (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown, AuditFull)
+"""What the gate answers before any route does."""
+
+
 def bad(*kinds: type[Problem], public: bool = False) -> Responses:
     """Bad answers, for the API document, by status; every route can also meet NothingSent while it starts, and Internal.
 
     Those that are not public meet what the gate answers, too.
     """
     by_status: dict[int, list[type[Problem]]] = {}
-    gate: tuple[type[Problem], ...] = () if public else (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown, AuditFull)
-    every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent, *gate)
+    every: tuple[type[Problem], ...] = (*kinds, Internal, NothingSent, *(() if public else GATE))
     for kind in every:
         by_status.setdefault(kind.status, []).append(kind)
     return {status: _problem(of_status) for status, of_status in sorted(by_status.items())}

@@ -31,7 +31,7 @@ from tests.opa import Opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PUBLIC = {"/health", "/health/live", "/metrics", "/problems/{code}"}
+PUBLIC = {"/health", "/health/live", "/metrics", "/problems/{code}", "/docs", "/docs/oauth2-redirect"}
 """What everybody may ask."""
 
 
