@@ -20,7 +20,7 @@ NOTHING = UsageTotal(input_tokens=0, output_tokens=0, cost_micros=0, replies=0, 
 @contextmanager
 def as_tenant(platform: Platform, tenant: str) -> Iterator[None]:
     """Whoever asks is of this tenant."""
-    platform.gateway.app.dependency_overrides[principal] = lambda: Principal(tenant, "somebody")
+    platform.gateway.app.dependency_overrides[principal] = lambda: Principal(tenant, "somebody", scopes=frozenset({"*"}))
     try:
         yield
     finally:

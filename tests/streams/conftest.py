@@ -20,6 +20,7 @@ from schemas.registry import Registry
 from schemas.types.common import CommandMeta
 from schemas.types.session import StartSession
 from streams.noun import Noun
+from streams.orchestrator import OUTPUT
 from streams.processor import Processor
 from streams.services import Services
 from streams.session import SESSION
@@ -137,6 +138,10 @@ async def bench(platform: Settings) -> AsyncIterator[Bench]:
     commands: Codec[Any] = registry.codec(SESSION.commands, SESSION.command)
     events: Codec[Any] = registry.codec(SESSION.events, SESSION.event)
     log = Log(kafka.confluent(platform))
-    yield Bench(Services(log, registry, commands, events, producer, side, noted, "test"), noted, next(_homes))
+    services, home = Services(log, registry, commands, events, producer, side, noted, "test"), next(_homes)
+    await services.know(SESSION, home)
+    while home not in await side.partitions_for(OUTPUT):
+        await side.client.force_metadata_update()
+    yield Bench(services, noted, home)
     await producer.stop()
     await side.stop()

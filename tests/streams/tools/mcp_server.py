@@ -9,7 +9,6 @@ from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.types import ToolAnnotations
 
 server = MCPServer("letters", log_level="CRITICAL")
-logging.disable()
 
 
 @server.tool(annotations=ToolAnnotations(read_only_hint=True))
@@ -56,6 +55,7 @@ def talks() -> str:
 
 
 if __name__ == "__main__":
+    logging.disable()
     if len(sys.argv) > 1:
         server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
     else:
