@@ -70,8 +70,7 @@ async def cluster_agents(module_platform: Settings, tmp_path_factory: pytest.Tem
             Cluster(settings, directory, PYTHONPATH=str(directory / "packages")) as cluster,
             httpx.AsyncClient(base_url=cluster.url, timeout=90) as client,
         ):
-            cluster.executors[0].keep()
-            await cluster.settle(workers=1)
+            await cluster.settle(workers=1, executors=1)
             agents = Agents(cluster, client, scripted, journal)
             await agents.register("calculator", python={"entry_point": "calculator"}, parameters=EXPRESSION)
             await agents.register("clock", python={"entry_point": "clock"})
