@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
-from gateway.identity import Home
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import Declined, Full, NotFound, OverBudget, ReadModelDown, UnknownModel
@@ -25,8 +24,10 @@ ERRORS = (*WRITE, NotFound, UnknownModel, Declined, Full, OverBudget, ReadModelD
 
 async def wanted_terms(session_id: Id, caller: Caller, gateway: Gateway, body: Fork | None = None) -> Facts:
     """What the fork would begin with, for the policies: what its origin began with, where the caller asks for nothing else."""
-    wanted = body or Fork()
-    page = await gateway.reader.page(Home.parse(session_id).id, caller.tenant, -1, 1)
+    wanted, home = body or Fork(), gateway.identity.home(session_id)
+    if not await gateway.identity.shown(home.partition):
+        raise ReadModelDown("The read model is behind: what the session began with is not known yet.")
+    page = await gateway.reader.page(home.id, caller.tenant, -1, 1)
     if not page or not isinstance(started := page[0].event.body, SessionStarted):
         raise NotFound(f"There is no session {session_id}.")
     limits = types.Limits(**wanted.limits.model_dump()) if wanted.limits else started.limits
