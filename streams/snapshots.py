@@ -1,6 +1,7 @@
 """States up to a watermark, in a compacted topic (rule 8): rows first, then the watermark that vouches for them.
 
-A topic of our own rather than a Faust table: a table's changelog does not keep this order (docs/decisions/0003-snapshots.md).
+A topic of our own rather than a Faust table: a table's changelog does not keep this order
+(docs/decisions/0002-snapshots-in-a-topic-of-our-own.md).
 """
 
 import asyncio
