@@ -148,9 +148,7 @@ async def test_what_was_said_before_reaches_the_model_and_the_record(stage: Stag
     assert asked["max_tokens"] == 7
     assert raw.parse().choices[0].finish_reason == "length"
     # and the record tells what the client said from what the model answered
-    events = (await stage.raw.get(f"/v1/sessions/{raw.headers['soma-session']}/events", headers={"Accept": "application/json"})).json()[
-        "events"
-    ]
+    events = (await stage.session(raw, "/events"))["events"]
     assert [each["type"] for each in events][:2] == ["SessionStarted", "MessagePosted"]
     assert [each["role"] for each in events[0]["data"]["history"]] == ["system", "user", "assistant"]
 
