@@ -244,6 +244,6 @@ def _wrong(settings: Settings) -> list[str]:
     for check in checks:
         try:
             check()
-        except (ValueError, database.NotConfigured) as error:
+        except ValueError as error:
             wrong.append(str(error))
     return [*wrong, *credentials.wrong(settings)]

@@ -309,7 +309,9 @@ def of_http(error: HTTPException) -> Problem:
 
 def of_validation(error: RequestValidationError) -> Problem:
     """400 for what is no JSON, else 422 with a list of the fields. What was sent is not repeated."""
-    errors = [{"field": ".".join(map(str, each["loc"])), "problem": each["msg"]} for each in error.errors()]
+    # the route reads a body, and so do the facts for its policies: both say the same of it
+    told = dict.fromkeys((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+    errors = [{"field": field, "problem": problem} for field, problem in told]
     if any(each["type"] == "json_invalid" for each in error.errors()):
         return Malformed(f"The body is no JSON: {errors[0]['problem']} at character {errors[0]['field'].partition('.')[2]}.")
     return Invalid(f"{len(errors)} of the fields cannot be used.", errors=errors[:50])

@@ -1,6 +1,7 @@
 """`soma`: assembles the commands of all rooms. Imports wait until a command runs, so that `soma --help` answers at once."""
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -64,8 +65,8 @@ def prepare(
 ) -> None:
     """Do what comes before the processes: schemas into the registry, topics, the read model's tables. Safe to run again."""
     from ops import kafka, topics
+    from projections import database
     from projections.cli import renew
-    from projections.database import migrate
     from projections.isolation import NoReader
     from schemas.registry import Registry
 
@@ -74,10 +75,8 @@ def prepare(
     typer.echo(f"{len(registry.register())} schemas are registered")
     for line in topics.apply(settings, registry):
         typer.echo(line)
-    if not settings.database_url:
-        raise SystemExit("DATABASE_URL is not set: name a PostgreSQL, or run `soma up`, which starts one.")
     try:
-        migrate(settings.database_url)
+        database.migrate(database.url(settings))
     except NoReader as error:
         raise SystemExit(str(error)) from None
     typer.echo("the read model's tables are up to date")
@@ -180,7 +179,11 @@ def main() -> None:
     audit.command()(cli_audit.verify)
     audit.command()(cli_audit.export)
     app.add_typer(audit, name="audit")
-    app()
+    try:
+        app()
+    except environment.NotConfigured as error:
+        typer.echo(f"{error} One that runs already is found by its SOMA_DATA_DIR.", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
-from ops import cancelled, kafka
+from ops import cancelled, kafka, timeline
 from ops import settings as environment
 from ops.log import Log
 from ops.replay import EVENTS, Filter, Recorded, Replay, as_json
 from schemas import places
-from schemas.types.common import Sealed
 from schemas.types.session import SessionEvent
 
 Session = Annotated[str | None, typer.Option(help="Only this session.")]
@@ -30,10 +27,11 @@ Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", 
 Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="Before this time.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
-out = Console()
+WIDE = 160
+"""Columns of what is written to a file or a pipe."""
+out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True)
 POLL_SECONDS = 0.3
-TEXT = 80
 
 
 def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
@@ -56,7 +54,7 @@ def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
         ends = replay.ends(replay.partitions(wanted))
         starts = _starts(ends, first, everything=bool(session or since or types or tenant), last=last)
     if not json:
-        out.print(_header(), highlight=False, soft_wrap=True)
+        out.print(timeline.header(), highlight=False, soft_wrap=True)
     found = replay.range(wanted, starts, ends)
     _print(found if first or session or since else deque(found, maxlen=last), json)
     while follow:
@@ -83,7 +81,7 @@ def show(
     if json:
         _print(recorded, json=True)
     else:
-        out.print(_timeline(session, recorded))
+        out.print(timeline.timeline(session, recorded))
         if lines := cancelled.told(one.event for one in recorded):
             out.print("\nWhen the cancel came:", *lines, sep="\n  ", highlight=False, soft_wrap=True, markup=False)
 
@@ -172,52 +170,5 @@ def _print(records: Iterable[Recorded], json: bool) -> None:
         if json:
             sys.stdout.write(as_json(recorded).decode() + "\n")
         else:
-            out.print(_line(recorded), highlight=False, soft_wrap=True)
+            out.print(timeline.line(recorded), highlight=False, soft_wrap=True)
     sys.stdout.flush()
-
-
-WIDTHS = {"place": 10, "time": 23, "session": 36, "v": 5, "type": 17}
-
-
-def _header() -> Text:
-    return Text(" ".join(name.ljust(width) for name, width in WIDTHS.items()) + " what", style="bold")
-
-
-def _line(recorded: Recorded) -> Text:
-    meta, body = recorded.event.meta, recorded.event.body
-    cells = {
-        "place": str(recorded.place),
-        "time": f"{meta.time:%Y-%m-%d %H:%M:%S}.{meta.time.microsecond // 1000:03}",
-        "session": meta.aggregate_id,
-        "v": str(meta.version or "-"),
-        "type": type(body).__name__,
-    }
-    style = "red" if type(body).__name__ in ("Refused", "CommandsLost", "ReplyFailed") else ""
-    return Text(" ".join(cells[name].ljust(width) for name, width in WIDTHS.items()) + " " + _what(body), style=style)
-
-
-def _timeline(session: str, recorded: list[Recorded]) -> Table:
-    table = Table(title=f"Session {session}", title_justify="left", box=None, pad_edge=False)
-    for column in ("place", "after", "v", "type", "by", "what"):
-        table.add_column(column, overflow="fold")
-    begun = recorded[0].event.meta.time
-    for one in recorded:
-        meta = one.event.meta
-        after = f"+{(meta.time - begun).total_seconds():.3f} s"
-        table.add_row(str(one.place), after, str(meta.version or "-"), type(one.event.body).__name__, meta.actor, _what(one.event.body))
-    return table
-
-
-def _what(body: Any) -> str:
-    """A body's fields on one line; control characters of what people and models wrote are shown, not obeyed."""
-    pairs = [(name, getattr(body, name)) for name in body.__struct_fields__]
-    return "  ".join(f"{name}={_brief(value)}" for name, value in pairs if value not in (None, {}))
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, Sealed):
-        return f"<sealed with {value.key_id}>"
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(value))
-    return text if len(text) <= TEXT else f"{text[:TEXT]}…"

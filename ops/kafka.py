@@ -3,16 +3,16 @@
 import ssl
 from typing import Any
 
-from ops.settings import Settings
+from ops.settings import NotConfigured, Settings
 
 METADATA_MS = 3_000
 """New partitions are noticed within this time; a producer that knows fewer refuses to send to them."""
 
 
 def bootstrap(settings: Settings) -> str:
-    """The brokers. Raises ValueError when none are named."""
+    """The brokers. Raises NotConfigured when none are named."""
     if not settings.kafka_bootstrap_servers:
-        raise ValueError("KAFKA_BOOTSTRAP_SERVERS is not set: name a broker, or run `soma up`, which starts one.")
+        raise NotConfigured("KAFKA_BOOTSTRAP_SERVERS is not set: name a broker, or run `soma up`, which starts one.")
     return settings.kafka_bootstrap_servers
 
 
@@ -47,9 +47,9 @@ def confluent(settings: Settings) -> dict[str, Any]:
 
 
 def registry(settings: Settings) -> dict[str, Any]:
-    """Configuration of confluent-kafka's SchemaRegistryClient. Raises ValueError when no registry is named."""
+    """Configuration of confluent-kafka's SchemaRegistryClient. Raises NotConfigured when no registry is named."""
     if not settings.schema_registry_url:
-        raise ValueError("SCHEMA_REGISTRY_URL is not set: name a registry, or run `soma up`, which starts one.")
+        raise NotConfigured("SCHEMA_REGISTRY_URL is not set: name a registry, or run `soma up`, which starts one.")
     config: dict[str, Any] = {"url": settings.schema_registry_url, "timeout": 5, "max.retries": 1}
     if settings.schema_registry_username:
         config["basic.auth.user.info"] = f"{settings.schema_registry_username}:{settings.schema_registry_password or ''}"

@@ -178,6 +178,10 @@ class Settings(BaseSettings):
         return self.soma_url or f"http://{host}:{self.gateway_port}"
 
 
+class NotConfigured(ValueError):
+    """A service that this process needs is named by no variable."""
+
+
 RUNNING = "running.json"
 """In the data directory of a platform that runs: where its embedded services are, by variable."""
 

@@ -134,7 +134,7 @@ def explained() -> Iterator[None]:
 
     from ops.log import LogUnavailable
     from projections.cores import CoreDied
-    from projections.database import Busy, NotConfigured
+    from projections.database import Busy
     from projections.isolation import NoReader
     from projections.rebuild import Behind
     from projections.store import OtherFold
@@ -143,9 +143,6 @@ def explained() -> Iterator[None]:
 
     try:
         yield
-    except NotConfigured as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(2) from None
     except ProgrammingError as error:
         typer.echo(f"The read model's tables are not those of this release, run `soma migrate`: {error.orig}", err=True)
         raise typer.Exit(1) from None

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ops.settings import Settings
+from ops.settings import NotConfigured, Settings
 from projections import isolation
 
 SERVED, NEXT, FORMER = "read_model", "read_model_next", "read_model_former"
@@ -17,10 +17,6 @@ MIGRATING, GENERATIONS = 7_265_001, 7_265_002
 """Names of advisory locks: numbers that nobody else uses."""
 DERIVED = "-csynchronous_commit=off"
 """Rows and position are written together and come from the log: a crash that loses the last commits loses both, and they are read again."""
-
-
-class NotConfigured(ValueError):
-    """No database is named."""
 
 
 class Busy(RuntimeError):

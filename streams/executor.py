@@ -116,7 +116,8 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
             place = TopicPartition(SESSION.events, number)
             self._consumer.seek(place, partition.head.next_offset)
             self._consumer.resume(place)
-            log.info("own partitions %s of %s", sorted(self._partitions), SESSION.events)
+            if not self._new:
+                log.info("own partitions %s of %s", sorted(self._partitions), SESSION.events)
 
     def _fold(self, partition: Partition) -> None:
         """To the end of the log. A snapshot that does not account for the record is not believed."""
