@@ -133,7 +133,7 @@ async def test_what_is_of_one_tenant_is_not_there_for_another(
             continue
         answer = await client.request(method, path.format(**theirs), json=body, headers=eve)
         # then it is not there, and nothing of it is told; of a decision that would be new, that it is not there yet
-        assert answer.status_code == 404 or answer.json()["code"] == "not_yet" and "audit" in path, f"{method} {path}: {answer.text}"
+        assert answer.status_code == 404 or (answer.json()["code"] == "not_yet" and "audit" in path), f"{method} {path}: {answer.text}"
         assert not any(word in answer.text for word in ("blue", "Pays", "acme", '"session"')), answer.text
     # and for ada all of it is as it was
     assert {path: (await client.get(path, headers=ada)).json() for path in shows} == before
