@@ -196,7 +196,7 @@ class Audit:
 
     def _batch(self, tenant: str, decisions: tuple[Decision, ...]) -> Batch:
         self._numbers[tenant] += 1
-        return Batch(self._source, self._numbers[tenant], tenant, datetime.now(UTC), decisions)
+        return Batch(self._source, self._numbers[tenant], tenant, decisions)
 
     async def _send(self, batches: Sequence[Batch]) -> list[Batch]:
         """Tenants side by side; of one tenant one after the other, for a number must not overtake. Those that Kafka has not taken."""
@@ -219,11 +219,12 @@ class Audit:
         if self._codec is None:
             raise NothingSent("The schema of the audit is not there yet.")
         id, subject = derived_id("audit", batch.source, batch.tenant, batch.number), audit_id(batch.tenant)
-        meta = CommandMeta(id=id, aggregate_id=subject, tenant=batch.tenant, actor="gateway", time=batch.time)
+        now = datetime.now(UTC)  # what waited here for days is noted today
+        meta = CommandMeta(id=id, aggregate_id=subject, tenant=batch.tenant, actor="gateway", time=now)
         body = NoteDecisions(source=batch.source, number=batch.number, decisions=batch.decisions)
         value = self._records.keys.sign(COMMANDS, self._codec, AuditCommand(meta=meta, body=body))
         kind = "soma.audit.NoteDecisions"
-        about = headers(id=id, kind=kind, source=self._records.source, subject=subject, time=batch.time, trace={})
+        about = headers(id=id, kind=kind, source=self._records.source, subject=subject, time=now, trace={})
         await self._link.send(COMMANDS, partition_of(subject), subject.encode(), value, about)
 
 

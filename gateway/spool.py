@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +27,6 @@ class Batch(Struct, frozen=True):
     source: str
     number: int
     tenant: str
-    time: datetime
     decisions: tuple[Decision, ...]
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-OUTSIDE = frozenset({"misrouted", "too_large", "unreadable"})
+OUTSIDE = frozenset({"misrouted", "too_large", "unreadable", "untimely"})
 """Refusals that are not of a decider: of where a command came from, of its bytes, of how they are written."""
 
 

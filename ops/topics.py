@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
 
 from ops import kafka
 from ops.log import LogUnavailable
@@ -17,6 +25,8 @@ from schemas.types.common import LayoutChanged
 LAYOUT = "soma.layout"
 DAY_MS = 86_400_000
 TIMEOUT = 30.0
+STAMP, BROKER = "message.timestamp.type", "LogAppendTime"
+"""When a command came is for the broker to say, not for whoever sends it (`streams.aggregate.timely`)."""
 
 
 def apply(settings: Settings, registry: Registry) -> Iterator[str]:
@@ -42,10 +52,29 @@ def apply(settings: Settings, registry: Registry) -> Iterator[str]:
         else:
             admin.create_partitions([NewPartitions(name, wanted)], operation_timeout=TIMEOUT)[name].result(TIMEOUT)
             yield f"{name}: raised from {has} to {wanted} partitions"
+    yield from _stamped(admin, [name for name in topics() if _holds_commands(name) and name in there])
 
 
 def _partitions(topic: Topic, settings: Settings) -> int:
     return settings.kafka_cfg_num_partitions if topic.partitions == "scaled" else topic.partitions
+
+
+def _holds_commands(name: str) -> bool:
+    return name.endswith(".commands")
+
+
+def _stamped(admin: AdminClient, names: list[str]) -> Iterator[str]:
+    """Commands topics of an earlier release let whoever sends a command say when it came: no more."""
+    if not names:
+        return
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found = {resource.name: future.result(TIMEOUT) for resource, future in admin.describe_configs(resources).items()}
+    change = ConfigEntry(STAMP, BROKER, incremental_operation=AlterConfigOpType.SET)
+    others = [name for name, config in found.items() if config[STAMP].value != BROKER]
+    wanted = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=[change]) for name in others]
+    for resource, done in (admin.incremental_alter_configs(wanted) if wanted else {}).items():
+        done.result(TIMEOUT)
+        yield f"{resource.name}: the broker says when a command came"
 
 
 def _new(name: str, topic: Topic, settings: Settings) -> NewTopic:
@@ -55,6 +84,8 @@ def _new(name: str, topic: Topic, settings: Settings) -> NewTopic:
         "compression.type": topic.compression,
         "max.message.bytes": str(1 << 20),
     }
+    if _holds_commands(name):
+        config[STAMP] = BROKER
     if topic.cleanup == "compact":
         config |= {"segment.bytes": str(16 << 20), "min.cleanable.dirty.ratio": "0.3"}
     return NewTopic(name, _partitions(topic, settings), settings.kafka_replication_factor, config=config)

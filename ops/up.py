@@ -38,10 +38,16 @@ WELCOME = """
   API           {address}/docs
   Logs          {logs}
 
-  Try:  curl -s {address}/v1/sessions -H 'content-type: application/json' -d '{{"model": "echo", "input": "hello"}}'
+  {next}
 
 Ctrl-C stops it.
 """
+OPEN = """Try:  curl -s {address}/v1/sessions -H 'content-type: application/json' -d '{{"model": "echo", "input": "hello"}}'"""
+CLOSED = """Callers sign in. The first key, in another terminal:
+        export SOMA_TOKEN=$({soma} keys bootstrap)
+        {python} -m streams.tools.ship {address}    # the shipped tools, for the key's tenant
+  Try:  curl -s {address}/v1/sessions -H "authorization: Bearer $SOMA_TOKEN" -H 'content-type: application/json' \\
+          -d '{{"model": "echo", "input": "hello"}}'"""
 
 
 class PreparationFailed(Exception):
@@ -164,7 +170,7 @@ async def _ship(address: str, report: Callable[[str], None]) -> None:
     command = [sys.executable, "-m", "streams.tools.ship", address]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)
     if await process.wait():
-        why = f"run `python -m streams.tools.ship {address}` to see why, with a SOMA_TOKEN where callers sign in"
+        why = f"run `{sys.executable} -m streams.tools.ship {address}` to see why, with a SOMA_TOKEN where callers sign in"
         report(f"the shipped tools could not be registered: {why}")
 
 
@@ -175,8 +181,17 @@ async def _announce(settings: Settings, logs: Path, console: Console, report: Ca
         report(f"{address}/health is not well after {HEALTH_SECONDS:.0f} s; the lines above and {logs} say why")
         return
     report("everything is well")
-    await _ship(address, report)
-    console.print(Text(WELCOME.format(address=address, logs=logs), style="bold"), soft_wrap=True)
+    closed = not gate(settings)
+    if not closed or settings.soma_token:
+        await _ship(address, report)
+    console.print(Text(_welcome(address, logs, closed=closed), style="bold"), soft_wrap=True)
+
+
+def _welcome(address: str, logs: Path, *, closed: bool) -> str:
+    """Where everything is, and what to do next: where the gate is closed, to get a key."""
+    python = Path(sys.executable)
+    begin = (CLOSED if closed else OPEN).format(address=address, python=python, soma=python.with_name("soma"))
+    return WELCOME.format(address=address, logs=logs, next=begin)
 
 
 async def _healthy(url: str) -> bool:

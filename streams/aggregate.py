@@ -10,11 +10,13 @@ from schemas.types.common import CommandMeta, Digest, EventMeta, Position, Refus
 from streams.noun import Noun
 
 MEMORY = timedelta(hours=24)
+CLOCKS = timedelta(hours=1)
+"""So far the clocks of two machines of the platform may be apart."""
 MEMORY_LIMIT = 1_000
 """Ids of commands that an aggregate remembers: one more is refused, none is forgotten early."""
 REPORTS_LIMIT = 500
 """Ids of reports among them, where a noun is reported to without end: callers keep the other half."""
-NOT_REMEMBERED = frozenset({"duplicate", "key_reused", "unreadable", "unproven"})
+NOT_REMEMBERED = frozenset({"duplicate", "key_reused", "unreadable", "unproven", "untimely"})
 """Refusals of what came before, and of what has no id that could come again: who sends garbage takes no room from others."""
 
 S = TypeVar("S")
@@ -93,7 +95,8 @@ class Aggregate(Outline[S], Generic[S], array_like=True):
         if first := self.taken.get(meta.id):
             if first.key_digest != meta.key_digest:
                 return Refused(code="key_reused", reason="This Idempotency-Key was used with another body.", first=first.position)
-            return Refused(code="duplicate", reason="This command was taken before.", first=first.position, usage=billed(command))
+            again = None if first.time == meta.time else billed(command)  # the same bytes tell of the same bill
+            return Refused(code="duplicate", reason="This command was taken before.", first=first.position, usage=again)
         if self.tenant not in (None, meta.tenant):
             return Refused(code="not_found", reason="There is nothing with this id.")
         if meta.expected_version not in (None, self.version):
@@ -101,6 +104,15 @@ class Aggregate(Outline[S], Generic[S], array_like=True):
         if len(self.taken) >= MEMORY_LIMIT and not isinstance(command.body, noun.results):
             return Refused(code="too_many_commands", reason=f"It took {MEMORY_LIMIT} commands within 24 h: wait before the next.")
         return None
+
+
+def timely(made: datetime, came: datetime) -> bool:
+    """Whether a command of that time, which Kafka took then, cannot be one that was taken before and is forgotten.
+
+    An id is forgotten once a command comes that is MEMORY younger. Where no two clocks are further apart than CLOCKS, that one came when
+    the forgotten one was at least MEMORY - CLOCKS old; so whatever comes earlier in its life is remembered if it was ever taken.
+    """
+    return -CLOCKS <= came - made < MEMORY - CLOCKS
 
 
 def billed(command: Any) -> Any:

@@ -14,7 +14,7 @@ from schemas.chain import Head
 from schemas.codec import Codec, headers
 from schemas.ids import derived_id, partition_of
 from schemas.types.common import CommandMeta, CommandsLost, EventMeta, Position, RecordVoided, Refused
-from streams.aggregate import Aggregate, Outline, billed
+from streams.aggregate import Aggregate, Outline, billed, timely
 from streams.noun import Noun
 
 RECORD_LIMIT = 900_000
@@ -24,12 +24,15 @@ FIELDS = 64
 OVERHEAD = 1_024
 """Bytes of a record besides its value where its headers are not made yet, generously."""
 UNPROVEN = "It has no proof by a key that is known here: look at the command in its place."
+UNTIMELY = "It was made long before Kafka took it, or after: either it is a copy of an older command, or a clock is wrong."
 PLATFORM = "platform"
 """Actor of the platform's own commands."""
 
+NEVER = datetime.min.replace(tzinfo=UTC)
+
 
 class Incoming(Struct, frozen=True):
-    """A record of a commands topic. `time` is Kafka's.
+    """A record of a commands topic. `time` is when Kafka took it, by the broker's clock; without it the command's own is believed.
 
     `command` is None when its bytes cannot be read, and `unreadable` says why; or when nobody here signed it: then it is `unproven`.
     """
@@ -38,7 +41,7 @@ class Incoming(Struct, frozen=True):
     command: Any
     key: bytes = b""
     size: int = 0
-    time: datetime = datetime.min.replace(tzinfo=UTC)
+    time: datetime = NEVER
     trace: dict[str, str] = {}
     unreadable: str = ""
     unproven: bool = False
@@ -132,7 +135,7 @@ class Partition:
         if incoming.command is None:
             return self._record(incoming, _unreadable(incoming), [Refused(code="unreadable", reason=incoming.unreadable)])
         meta: CommandMeta = incoming.command.meta
-        bodies = self._bodies(incoming.command)
+        bodies = self._bodies(incoming)
         if not self._fits(incoming, meta, bodies):
             bodies = [Refused(code="too_large", reason="What this command leads to is too large for one append: send less.")]
         return self._record(incoming, meta, bodies)
@@ -148,10 +151,12 @@ class Partition:
         meta = CommandMeta(id=_id_of(last, "void", offset), aggregate_id="", tenant="", actor=actor, time=now)
         return self._record(Incoming(last, None), meta, [RecordVoided(offset=offset, reason=reason)])
 
-    def _bodies(self, command: Any) -> list[Any]:
-        meta: CommandMeta = command.meta
+    def _bodies(self, incoming: Incoming) -> list[Any]:
+        command, meta = incoming.command, incoming.command.meta
         if not _at_home(meta.aggregate_id, self.number):
             return [Refused(code="misrouted", reason=f"Partition {self.number} does not own this id.", usage=billed(command))]
+        if incoming.time != NEVER and not timely(meta.time, incoming.time):
+            return [Refused(code="untimely", reason=UNTIMELY)]
         aggregate = self.aggregate(meta.aggregate_id)
         if refused := aggregate.refusal(command, self.noun):
             return [refused]

@@ -82,7 +82,7 @@ def status(kind: type[Problem]) -> int:
 
 
 def fault(problem: Problem) -> dict[str, Any]:
-    """OpenAI's shape of an error."""
+    """OpenAI's shape of an error. With `decision` where there was one: by its id a person can look it up."""
     wrong = problem.members.get("errors") or []
     fields = "; ".join(f"{each['field'].removeprefix('body.')}: {each['problem']}" for each in wrong)
     kind = "rate_limit_error" if problem.status == TooMany.status else "server_error" if problem.status >= 500 else "invalid_request_error"
@@ -92,6 +92,7 @@ def fault(problem: Problem) -> dict[str, Any]:
             "type": kind,
             "param": wrong[0]["field"].removeprefix("body.") if wrong else None,
             "code": "model_not_found" if isinstance(problem, UnknownModel | UnknownAgent) else problem.code,
+            **{name: problem.members[name] for name in ("decision",) if name in problem.members},
         }
     }
 

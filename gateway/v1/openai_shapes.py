@@ -215,6 +215,7 @@ class Fault(BaseModel):
     type: Literal["invalid_request_error", "rate_limit_error", "server_error"]
     param: str | None
     code: str
+    decision: dict[str, str] | None = Field(None, description="For `forbidden`: which decision it was.")
 
 
 class OpenAIError(BaseModel):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,9 +44,16 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Platform]:
     """Running and healthy; stopped by Ctrl-C at the end."""
-    directory = tmp_path_factory.mktemp("up")
-    environment = environment_of(directory, collector.url)
+    with running(tmp_path_factory.mktemp("up"), collector) as platform:
+        yield platform
+
+
+@contextmanager
+def running(directory: Path, collector: Collector, **more: str) -> Iterator[Platform]:
+    """`soma up` with these variables besides its own."""
+    environment = environment_of(directory, collector.url) | more
     log = directory / "up.log"
+    directory.mkdir(exist_ok=True)
     with log.open("wb") as output:
         command = [sys.executable, "-m", "ops.cli", "up"]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)

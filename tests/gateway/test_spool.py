@@ -10,7 +10,7 @@ from tests.commands.test_audit import NOON, made
 
 
 def batch(number: int) -> Batch:
-    return Batch("g1", number, "t", NOON, (made(f"{number}"),))
+    return Batch("g1", number, "t", (made(f"{number}"),))
 
 
 def numbers(spool: Spool) -> list[int]:

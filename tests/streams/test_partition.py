@@ -25,7 +25,7 @@ from schemas.types.session import (
     StartSession,
 )
 from streams import aggregate, partition
-from streams.partition import Incoming, Outgoing, Partition
+from streams.partition import NEVER, Incoming, Outgoing, Partition
 from streams.session import SESSION
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -39,12 +39,12 @@ class Commands:
     def __init__(self, partition: int = HOME, epoch: str = "epoch") -> None:
         self.partition, self.epoch, self.offset = partition, epoch, -1
 
-    def ask(self, session_id: str, body: Any, *, at: datetime = NOON, **meta: Any) -> Incoming:
+    def ask(self, session_id: str, body: Any, *, at: datetime = NOON, came: datetime = NEVER, **meta: Any) -> Incoming:
         self.offset += 1
         defaults = {"id": derived_id(session_id, self.offset), "tenant": "t", "actor": "a"}
         about = CommandMeta(aggregate_id=session_id, time=at, **defaults | meta)
         place = Position(epoch=self.epoch, partition=self.partition, offset=self.offset)
-        return Incoming(place, SessionCommand(meta=about, body=body), size=100)
+        return Incoming(place, SessionCommand(meta=about, body=body), size=100, time=came)
 
 
 def start(input: str | None = "hello") -> StartSession:
@@ -129,6 +129,46 @@ def test_a_command_is_forgotten_after_a_day() -> None:
     owner.decide(commands.ask(id, start(None), id="c1"))
     [again] = owner.decide(commands.ask(id, PostMessage(input="x"), id="c1", at=NOON + timedelta(hours=24)))[:1]
     assert isinstance(again.event.body, MessagePosted)
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("lived", [timedelta(0), HOUR, 22.99 * HOUR, 23 * HOUR, 24 * HOUR, 25 * HOUR, 1000 * HOUR])
+@pytest.mark.parametrize("ahead", [-HOUR, timedelta(0), HOUR])
+def test_whenever_a_copy_comes_it_is_remembered_or_too_old(lived: timedelta, ahead: timedelta) -> None:
+    # given a message that was taken, and as late as can be before its copy another one, by a clock that is apart
+    owner, commands, id = fresh(), Commands(), new_id(HOME)
+    owner.decide(commands.ask(id, start(None), at=NOON, came=NOON))
+    owner.decide(commands.ask(id, PostMessage(input="pay"), id="c1", at=NOON, came=NOON))
+    owner.decide(commands.ask(id, PostMessage(input="x"), at=NOON + lived + ahead, came=NOON + lived))
+    before = owner.aggregate(id)
+    known = (before.version, set(before.taken) | {"c1"})
+    # when
+    [copy] = owner.decide(commands.ask(id, PostMessage(input="pay"), id="c1", at=NOON, came=NOON + lived))
+    # then
+    assert copy.event.body.code in ("duplicate", "untimely")
+    after = owner.aggregate(id)
+    assert (after.version, set(after.taken) | {"c1"}) == known, "it changes nothing, and takes no room"
+
+
+def test_a_command_of_a_clock_that_is_far_ahead_is_refused() -> None:
+    owner, commands, id = fresh(), Commands(), new_id(HOME)
+    [refused] = owner.decide(commands.ask(id, start(None), at=NOON + 2 * HOUR, came=NOON))
+    assert refused.event.body.code == "untimely"
+
+
+def test_a_copy_of_a_report_is_not_billed_again_and_another_attempts_is() -> None:
+    # given
+    owner, commands, id, bill = fresh(), Commands(), new_id(HOME), Usage(input_tokens=9, output_tokens=1)
+    owner.decide(commands.ask(id, start("hello")))
+    reply = RecordReply(request=3, attempt="a", content="hi", finish_reason="stop", usage=bill)
+    owner.decide(commands.ask(id, reply, id="r1"))
+    # when
+    [copy] = owner.decide(commands.ask(id, reply, id="r1"))
+    [other] = owner.decide(commands.ask(id, msgspec.structs.replace(reply, attempt="b"), id="r1", at=NOON + timedelta(seconds=1)))
+    # then
+    assert [(each.event.body.code, each.event.body.usage) for each in (copy, other)] == [("duplicate", None), ("duplicate", bill)]
 
 
 def test_an_aggregate_refuses_rather_than_forgets_and_still_takes_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,20 @@
 """A rogue producer on the commands topic gets nowhere: what nobody of the platform signed changes nothing, in nobody's name."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from msgspec.structs import replace as but
 
+from ops import kafka, topics
+from ops.settings import Settings
+from schemas import contract
+from schemas.registry import Registry
 from schemas.signing import Keys
 from schemas.types.session import CloseSession, SessionCommand
+from streams.aggregate import MEMORY
 from streams.services import Services
 from streams.session import SESSION
 from tests.streams.conftest import Bench, start
@@ -89,6 +96,35 @@ async def test_the_same_bytes_sent_again_count_once(guarded: Bench) -> None:
     await guarded.send_bytes(guarded.commands()[0].value or b"", id.encode())
     _, refused = await outcomes(guarded, 2)
     assert refused.body.code == "duplicate"
+
+
+async def test_bytes_that_were_signed_long_ago_are_refused_whatever_their_sender_says_of_the_time(guarded: Bench) -> None:
+    # given a command of a day ago, proof and all
+    id, genuine = await started(guarded)
+    yesterday = datetime.now(UTC) - MEMORY
+    closing = but(genuine, meta=but(genuine.meta, id="c2", time=yesterday, proof=None), body=CloseSession())
+    value, then = signed(guarded.services, closing), int(yesterday.timestamp() * 1000)
+    # when somebody sends it again, and claims that it comes in time
+    await guarded.services.side.send_and_wait(SESSION.commands, value, id.encode(), partition=guarded.home, timestamp_ms=then)
+    # then the broker says when it came
+    _, refused = await outcomes(guarded, 2)
+    assert (refused.body.code, refused.meta.version) == ("untimely", None)
+
+
+async def test_a_topic_that_let_senders_say_when_a_command_came_does_so_no_more(platform: Settings) -> None:
+    # given a topic as an earlier release made it
+    admin, name = AdminClient(kafka.confluent(platform)), SESSION.commands
+    before = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    [done] = admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, name, incremental_configs=[before])]).values()
+    done.result(20)
+    # when
+    registry = Registry(kafka.registry(platform))
+    said = list(topics.apply(platform, registry))
+    # then
+    assert f"{name}: the broker says when a command came" in said
+    assert list(topics.apply(platform, registry))[-1] == f"{list(contract.topics())[-1]}: 4 partitions, unchanged"
+    [found] = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+    assert found.result(20)["message.timestamp.type"].value == "LogAppendTime"
 
 
 async def test_a_flood_of_forgeries_takes_no_room_from_the_session(guarded: Bench) -> None:
