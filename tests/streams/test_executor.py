@@ -154,7 +154,7 @@ class Stage:
         return [event.body for event in self.bench.events()]
 
     def session_of(self, call: str) -> str:
-        return next(event.meta.aggregate_id for event in self.bench.events() if getattr(event.body, "call", None) == call)
+        return next(str(event.meta.aggregate_id) for event in self.bench.events() if getattr(event.body, "call", None) == call)
 
     def begins(self, call: str) -> list[BeginCall]:
         """Who asked to begin it, in the order of the log."""
