@@ -19,7 +19,9 @@ from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from gateway import credentials, openapi, problems, v1, versions
+from gateway.ask import Sender
 from gateway.audit import Audit
+from gateway.budgets import COMMANDS as BUDGET_COMMANDS
 from gateway.budgets import Budgets
 from gateway.console.door import Door
 from gateway.credentials import SignIn
@@ -63,6 +65,7 @@ from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
 from schemas.types.access import AccessCommand
 from schemas.types.agent import AgentCommand
+from schemas.types.budget import BudgetCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
@@ -124,7 +127,8 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")
         issued = Access(ACCESS, records.registry, arguments, "gateway")
-        access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, records)
+        budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)
+        access = Named(issued, Sender("access", ACCESS_COMMANDS, AccessCommand, link, records), waits)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
         audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
         stack.push_async_callback(audit.close)
@@ -141,13 +145,13 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             reader=reader,
             streams=Streams(tail, reader, records, watch),
             turns=Turns(writer, tail, reader, waits),
-            tools=Named(TOOL_COMMANDS, ToolCommand, tools, link, waits, records),
-            agents=Named(AGENT_COMMANDS, AgentCommand, agents, link, waits, records),
+            tools=Named(tools, Sender("tool", TOOL_COMMANDS, ToolCommand, link, records), waits),
+            agents=Named(agents, Sender("agent", AGENT_COMMANDS, AgentCommand, link, records), waits),
             access=access,
             keys=keys,
             watch=watch,
             artifacts=Artifacts(settings),
-            budgets=Budgets(link, records, enabled=settings.soma_tenant_budgets),
+            budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
             health=Health(link, tail, (tools, agents, issued), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))

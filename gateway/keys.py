@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
+from gateway.ask import Ask
 from gateway.auth import Principal
-from gateway.named import Ask, Named
+from gateway.named import Named
 from gateway.problems import CannotVerify, Problem, Unauthenticated
 from gateway.secret import PREFIX, Pepper, key_of
 from ops.witness import Witness

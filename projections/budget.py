@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from commands import budget
 from commands.amounts import DIMENSIONS
@@ -14,7 +15,20 @@ from projections.noun import Row
 from projections.text import rfc3339, storable
 from schemas.chain import ChainBroken
 from schemas.types.budget import BudgetEvent
-from schemas.types.common import Amounts
+from schemas.types.common import Amounts, Refused
+
+ANSWERS = 50
+"""Commands of callers whose outcome is remembered, the last ones: for their answers, which are asked for at once."""
+
+
+class Answer(Struct, frozen=True, array_like=True):
+    """What the command at `position` led to: the code of its refusal, if it was one. Where it was `repeated`: what the first one did."""
+
+    position: str
+    id: str
+    code: str = ""
+    reason: str = ""
+    repeated: bool = False
 
 
 class Budget(Struct, frozen=True):
@@ -27,6 +41,11 @@ class Budget(Struct, frozen=True):
     version: int
     position: str
     updated_at: datetime
+    answers: tuple[Answer, ...] = ()
+
+    def answer(self, position: str) -> Answer | None:
+        """What the caller's command there led to, while that is remembered."""
+        return next((answer for answer in self.answers if answer.position == position), None)
 
 
 _decoder = msgspec.msgpack.Decoder(Budget)
@@ -36,13 +55,32 @@ def evolve(known: Budget | None, event: BudgetEvent) -> Budget | None:
     """The budget after a valid record. Raises ChainBroken where versions are not contiguous (the cross-check of rule 2)."""
     meta = event.meta
     if meta.version is None:
-        return known
+        return known and replace(known, answers=_answers(known, event))
     before = known.version if known else 0
     if meta.version != before + 1:
         raise ChainBroken(f"{meta.aggregate_id} has version {meta.version} after {before}")
     state = budget.evolve(known.state if known else budget.initial, event)
-    position = f"{meta.command.partition}:{meta.command.offset}"
-    return Budget(meta.aggregate_id, meta.tenant, meta.command.partition, state, meta.version, position, meta.time)
+    answers = _answers(known, event)
+    return Budget(meta.aggregate_id, meta.tenant, meta.command.partition, state, meta.version, _position(event), meta.time, answers)
+
+
+def _answers(known: Budget | None, event: BudgetEvent) -> tuple[Answer, ...]:
+    """With that of this record, where a caller asked for it: a draw has no key."""
+    answers, meta, body = known.answers if known else (), event.meta, event.body
+    if meta.key_digest is None:
+        return answers
+    answer = Answer(_position(event), meta.command_id)
+    if isinstance(body, Refused):
+        first = next((each for each in answers if each.id == meta.command_id and each.code != "key_reused"), answer)
+        repeated = body.code == "duplicate"
+        answer = (
+            replace(first, position=answer.position, repeated=True) if repeated else replace(answer, code=body.code, reason=body.reason)
+        )
+    return (*answers, answer)[-ANSWERS:]
+
+
+def _position(event: BudgetEvent) -> str:
+    return f"{event.meta.command.partition}:{event.meta.command.offset}"
 
 
 def row(known: Budget) -> Row:

@@ -45,7 +45,11 @@ GROUP = "soma-executor"
 POLL_MS = 200
 BATCH = 500
 MOST_JOBS = 5_000
-"""So many calls may be under way or waiting here before the partitions are paused."""
+"""So many calls may be under way or waiting here: others stay in the states of their sessions until there is room.
+
+Reading goes on meanwhile. The right to begin and the word of a cancel come by the same partitions: who paused those while full would wait
+for ever for what makes room.
+"""
 LOOK_SECONDS = 3.0
 """How often executors that run calls of our partitions are looked for among the living."""
 
@@ -68,13 +72,14 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._partitions: dict[int, Partition] = {}
         self._new: set[int] = set()
         self._others: dict[str, tuple[Job, Running]] = {}
-        self._paused = False
+        self._left: dict[str, Partition] = {}
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """What runs here goes on to its end: its attempt is ours, whoever has the partition. So are the cancels that it waits for."""
         self._astray.follow(self._partitions.values())
         self._partitions.clear()
         self._others.clear()
+        self._left.clear()
         self._new.clear()
         self._attempts.forget_unclaimed()
         self._inquiries.forget()
@@ -94,7 +99,7 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
                     if place.partition in self._partitions:
                         partition = self._partitions[place.partition]
                         self._want(partition, await read(self._services, partition, records, self._attempts.seen))
-                self._press()
+                self._take_up()
                 self._attempts.measure()
                 if looking.done():
                     looking.result()
@@ -151,11 +156,13 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
             self._attempts.keep(id, {call.call for call in open_calls})
             for call in open_calls:
                 if terms := outline.state.talk.terms.tool(call.tool):
-                    self._want_call(Job(partition.number, id, outline.tenant or "", call.call, terms, outline.places), call)
+                    self._want_call(partition, Job(partition.number, id, outline.tenant or "", call.call, terms, outline.places), call)
 
-    def _want_call(self, job: Job, call: Call) -> None:
+    def _want_call(self, partition: Partition, job: Job, call: Call) -> None:
         self._others.pop(call.call, None)
         match call:
+            case Queued() if self._attempts.count >= MOST_JOBS:
+                self._left[job.session_id] = partition
             case Queued(attempt=attempt):
                 self._attempts.want(job, attempt)
             case Running(executor=executor, attempt=attempt) if executor == self._id:
@@ -190,13 +197,11 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
             raise LogUnavailable(f"Kafka does not say which executors live: {error}") from error
         return {member.client_id for member in described.members}
 
-    def _press(self) -> None:
-        """Take no more records while too much is to be done."""
-        full = self._attempts.count >= MOST_JOBS
-        if full != self._paused:
-            self._paused = full
-            places = [TopicPartition(SESSION.events, number) for number in self._partitions]
-            (self._consumer.pause if full else self._consumer.resume)(*places)
+    def _take_up(self) -> None:
+        """What was left in the states of sessions, the longest first, while there is room."""
+        while self._left and self._attempts.count < MOST_JOBS:
+            id = next(iter(self._left))
+            self._want(self._left.pop(id), [id])
 
 
 async def serve(settings: Settings) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
+from gateway.ask import Ask
 from gateway.auth import Caller, Principal
-from gateway.named import Ask, Written
+from gateway.named import Written
 from gateway.needs import needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import (

@@ -5,18 +5,19 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
-from gateway.budgets import COMMANDS
+from gateway.budgets import COMMANDS, NAME
+from gateway.named import Written
 from gateway.needs import needs
 from gateway.parts import Gateway
-from gateway.problems import Invalid, Malformed, NotEnabled, NotJson, NotYet, OutcomeUnknown, ReadModelDown, TooLarge
+from gateway.problems import Declined, Invalid, Malformed, NotEnabled, NotYet, ReadModelDown
 from gateway.reader import READ_SECONDS
 from gateway.v1.asking import Asking, Fresh
 from gateway.v1.budget_shapes import Budget, BudgetAccepted, NewBudget
-from gateway.v1.responses import ACCEPTED, bad, good, json
+from gateway.v1.names import DETAIL, HEADERS, WRITE, ask, replayed
+from gateway.v1.responses import Responses, bad, good, json
 from projections.budget import document
 
 router = APIRouter(tags=["budget"])
-DETAIL = ACCEPTED["detail"]
 BUDGET: dict[str, Any] = {
     "limits": {"tokens": None, "cost_micros": None, "calls": 10_000, "turns": None, "seconds": 2_592_000},
     "renews": True,
@@ -28,27 +29,30 @@ BUDGET: dict[str, Any] = {
     "position": "0:12",
     "updated_at": "2026-01-31T12:00:00.000000Z",
 }
-HEADERS = {"Location": "The budget.", "Soma-Position": "The command.", "Preference-Applied": "The preferences that were honoured."}
+READ = {"Preference-Applied": HEADERS["Preference-Applied"]}
+ACCEPTED: Responses = good(202, "Recorded; what became of it is not known yet", {"position": "0:12", "detail": DETAIL}, HEADERS)
+ACCEPTED[202]["model"] = BudgetAccepted
 
 
 @router.put(
     "/budget",
     dependencies=[needs("budget.set")],
-    status_code=202,
     summary="Set the tenant's budget",
-    response_model=BudgetAccepted,
-    responses=good(202, "Recorded; it holds for every draw that comes after it", {"position": "0:12", "detail": DETAIL}, HEADERS)
-    | bad(Malformed, TooLarge, NotJson, Invalid, NotEnabled, OutcomeUnknown),
+    response_model=Budget,
+    responses=good(200, "The budget, as it is now", BUDGET, HEADERS) | ACCEPTED | bad(*WRITE, NotEnabled, Declined),
 )
 async def set_budget(body: NewBudget, asked: Asking, gateway: Gateway) -> Response:
     """What all sessions of the tenant may use. A window that runs goes on, with what was spent in it; else one begins now.
 
-    The same budget again changes nothing, so no Idempotency-Key is needed.
+    The same budget again changes nothing.
     """
     gateway.budgets.check()
-    position = str(await gateway.budgets.set(body.command(), gateway.identity.key(), asked.principal, asked.policy, asked.trace))
-    headers = {"Location": "/v1/budget", "Soma-Position": position} | asked.prefer.applied()
-    return json({"position": position, "detail": DETAIL}, 202, headers)
+    outcome = await gateway.budgets.set(ask(gateway, asked, NAME, body.command(), "PUT /v1/budget", body))
+    headers = {"Location": "/v1/budget"} | asked.prefer.applied()
+    if isinstance(outcome, Written):
+        return json(document(outcome.known), headers=headers | {"Soma-Position": outcome.known.position} | replayed(outcome))
+    position = str(outcome.position)
+    return json({"position": position, "detail": DETAIL}, 202, headers | {"Soma-Position": position})
 
 
 @router.get(
@@ -56,8 +60,7 @@ async def set_budget(body: NewBudget, asked: Asking, gateway: Gateway) -> Respon
     dependencies=[needs("budget.read")],
     summary="Read the tenant's budget",
     response_model=Budget,
-    responses=good(200, "The budget, as a session would find it now", BUDGET, {"Preference-Applied": HEADERS["Preference-Applied"]})
-    | bad(Malformed, Invalid, ReadModelDown, NotYet),
+    responses=good(200, "The budget, as a session would find it now", BUDGET, READ) | bad(Malformed, Invalid, ReadModelDown, NotYet),
 )
 async def read_budget(gateway: Gateway, caller: Caller, fresh: Fresh) -> Response:
     """What it allows, what is spent, and what sessions hold of it. With `position` the answer holds at least what that command did."""

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Path, Query, Response
 from pydantic import BaseModel
 
+from gateway.ask import Ask
 from gateway.auth import Principal
-from gateway.named import Ask, Named, Written
+from gateway.named import Named, Written
 from gateway.parts import Parts
 from gateway.problems import Invalid, KeyReused, Malformed, NotFound, NotJson, OutcomeUnknown, TooLarge, TooMany, TooManyCommands, TooSlow
 from gateway.reader import READ_SECONDS
@@ -81,19 +82,28 @@ class Names(Generic[V]):
         self, gateway: Parts, asked: Asked, name: str, command: Any, route: str, body: BaseModel | None, *, defines: bool = False
     ) -> Response:
         """`defines`: it may lead to a new version, which is answered with 201. Raises as `Named.write` does."""
-        wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
-        key, caller = asked.key or gateway.identity.key(), asked.principal
-        ask = Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
-        outcome = await self.kept(gateway).write(ask)
+        outcome = await self.kept(gateway).write(ask(gateway, asked, name, command, route, body))
         headers = {"Location": f"/v1/{self.noun}s/{name}"} | asked.prefer.applied()
         if isinstance(outcome, Written):
-            headers |= _marks(outcome.known) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
+            headers |= _marks(outcome.known) | replayed(outcome)
             return json(self.document(outcome.known, None), 201 if defines and outcome.changed else 200, headers)
         position = str(outcome.position)
         return json({"name": name, "position": position, "detail": DETAIL}, 202, headers | {"Soma-Position": position})
 
     async def _known(self, gateway: Parts, fresh: Freshness) -> Catalogue[V]:
         return await self.kept(gateway).fresh(fresh.position, fresh.prefer.seconds(READ_SECONDS), lenient=fresh.prefer.lenient)
+
+
+def ask(gateway: Parts, asked: Asked, name: str, command: Any, route: str, body: BaseModel | None) -> Ask:
+    """What the caller asks for, under its key or one of its own, for as long as it waits."""
+    wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
+    key, caller = asked.key or gateway.identity.key(), asked.principal
+    return Ask(name, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
+
+
+def replayed(written: Written[Any]) -> dict[str, str]:
+    """The header that says so."""
+    return {"Idempotency-Replayed": "true"} if written.replayed else {}
 
 
 def _marks(known: Known[Any, Any]) -> dict[str, str]:

@@ -97,7 +97,7 @@ async def test_many_sessions_never_use_more_than_their_tenants_budget_whoever_is
             spent = (await asyncio.to_thread(record.state)).pool.spent.calls
             before, killed = len(_paid(outside)), 0
             answer = await http.put("/v1/budget", json={"limits": {"calls": spent + CALLS}})
-            assert answer.status_code == 202, answer.text
+            assert answer.status_code == 200, answer.text
             # when many sessions want one each, and workers die meanwhile
             body = {"model": "payer", "input": "pay", "tools": ["pay"]}
             started = [

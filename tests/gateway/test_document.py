@@ -126,8 +126,10 @@ def test_examples_are_what_their_schemas_say(description: dict[str, Any]) -> Non
                 assert model.model_validate(content["example"]).model_dump(mode="json").keys() == content["example"].keys()
 
 
-def test_the_page_about_the_api_is_up_to_date() -> None:
-    assert document.PAGE.read_text() == document.generate(), "run `soma schemas generate`"
+def test_the_page_about_the_api_is_up_to_date_and_tells_of_every_operation(description: dict[str, Any]) -> None:
+    page = document.generate()
+    assert document.PAGE.read_text() == page, "run `soma schemas generate`"
+    assert [name for name, _ in operations(description) if name not in page] == []
 
 
 OLD = Deprecation(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), "https://docs.example/moving-to-v2")

@@ -105,6 +105,25 @@ class Bench:
                 task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    @asynccontextmanager
+    async def owned(self) -> AsyncIterator[Processor]:
+        """The same, as Faust would have it: commands are delivered as they come."""
+        async with self.running() as processor:
+            feeding = asyncio.create_task(self._feed(processor))
+            try:
+                yield processor
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+
+    async def _feed(self, processor: Processor) -> None:
+        seen = 0
+        while True:
+            records = await asyncio.to_thread(self.commands, seen)
+            await self.deliver(processor, records)
+            seen += len(records)
+            await asyncio.sleep(0.02)
+
     async def until(self, processor: Processor, true: Callable[[], bool]) -> None:
         """Wait, at most 20 s, for what the processor is to bring about."""
         async with asyncio.timeout(20):

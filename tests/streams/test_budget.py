@@ -61,15 +61,9 @@ class Stage:
 
     @asynccontextmanager
     async def _owner(self, bench: Bench, effects: Effects) -> AsyncIterator[Processor]:
-        """As Faust would: commands are delivered as they come."""
         own = Bench(replace(bench.services, effects=effects), bench.noted, bench.home, bench.noun)
-        async with own.running() as processor:
-            feeding = asyncio.create_task(_feed(own, processor))
-            try:
-                yield processor
-            finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
+        async with own.owned() as processor:
+            yield processor
 
     def answers(self) -> list[Any]:
         """What the budget recorded for the session."""
@@ -78,15 +72,6 @@ class Stage:
 
     def story(self) -> list[Any]:
         return [event.body for event in self._sessions.events() if event.meta.aggregate_id == self.id and event.meta.version]
-
-
-async def _feed(bench: Bench, processor: Processor) -> None:
-    seen = 0
-    while True:
-        records = await asyncio.to_thread(bench.commands, seen)
-        await bench.deliver(processor, records)
-        seen += len(records)
-        await asyncio.sleep(0.02)
 
 
 async def until(true: Callable[[], bool]) -> None:
