@@ -9,6 +9,7 @@ others. Before the topic is read the version is not known: then the one that thi
 import asyncio
 import logging
 import os
+import secrets
 from typing import Any, Never
 
 import msgspec
@@ -62,9 +63,9 @@ class Editions:
         """An engine for this version; None: the shipped policies. Raises EngineDown, also where it cannot be compiled any more."""
         if edition is None:
             return self.shipped
-        if (made := self._made.get(edition.name)) is None or (made.done() and (made.cancelled() or made.exception())):
-            made = self._made[edition.name] = asyncio.create_task(self.shipped.other(policies(edition.name, edition.bundle)))
         try:
+            if (made := self._made.get(edition.name)) is None or (made.done() and (made.cancelled() or made.exception())):
+                made = self._made[edition.name] = asyncio.create_task(self.shipped.other(policies(edition.name, edition.bundle)))
             return await asyncio.shield(made)  # whoever asks may go away: the next one wants it too
         except ValueError as error:
             raise EngineDown(f"version {edition.name}: {error}") from error
@@ -85,11 +86,19 @@ class Editions:
             active = self.shelf.active if self.shelf else None
             try:
                 await self.of(active)
-                await asyncio.to_thread(self._remember, Known(active))
+                await asyncio.to_thread(self.remember, active)
                 log.info("the policies that decide: %s", active.name if active else policy.SHIPPED)
             except (EngineDown, OSError) as error:
                 log.error("the active policies: %s", error)
             await self._changed.wait()
+
+    def remember(self, active: Edition | None) -> None:
+        """Keep what decides here, for a start at which it cannot be read. Raises OSError."""
+        new = self._file.with_name(f"{self._file.name}.{secrets.token_hex(4)}")
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(msgspec.json.encode(Known(active)))
+        new.replace(self._file)
 
     def _active(self) -> Edition | None:
         if self._catalogue.ready:
@@ -98,13 +107,6 @@ class Editions:
         if self._remembered is None:
             raise EngineDown("it is not read yet which version of them decides")
         return self._remembered.edition
-
-    def _remember(self, known: Known) -> None:
-        new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        new.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(known))
-        new.replace(self._file)
 
     def _recall(self) -> Known | None:
         try:
@@ -115,5 +117,8 @@ class Editions:
 
 def policies(version: str, bundle: Bundle) -> Policies:
     """As engines take them. Raises ValueError for data that is no JSON object."""
-    modules = {module.name: module.text for module in bundle.modules}
-    return Policies(modules, msgspec.json.decode(bundle.data, type=dict[str, Any]), version)
+    try:
+        data = msgspec.json.decode(bundle.data, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"its data cannot be read: {error}") from error
+    return Policies({module.name: module.text for module in bundle.modules}, data, version)
