@@ -21,10 +21,12 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from gateway import credentials, openapi, problems, v1, versions
 from gateway.ask import Sender
 from gateway.audit import Audit
+from gateway.backtest import Backtests
 from gateway.budgets import COMMANDS as BUDGET_COMMANDS
 from gateway.budgets import Budgets
 from gateway.console.door import Door
 from gateway.credentials import SignIn
+from gateway.editions import Editions
 from gateway.engine import engine, usable
 from gateway.health import Health
 from gateway.identity import Identity
@@ -60,17 +62,20 @@ from projections.access import ACCESS, Access
 from projections.agent import AGENTS, Agents
 from projections.applied import Applied
 from projections.nouns import NOUNS
+from projections.policy import POLICIES, Policies
 from projections.queries import Queries, ReadModelDown
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
 from schemas.types.access import AccessCommand
 from schemas.types.agent import AgentCommand
 from schemas.types.budget import BudgetCommand
+from schemas.types.policy import PolicyCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
 TOOL_COMMANDS, AGENT_COMMANDS, ACCESS_COMMANDS = "soma.tool.commands", "soma.agent.commands", "soma.access.commands"
+POLICY_COMMANDS = "soma.policy.commands"
 FAREWELL_SECONDS = 2.0
 """How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
@@ -109,7 +114,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
     """The parts of a gateway, at work. Starts whatever is down: /health says what is waited for."""
     arguments, url = kafka.aiokafka(settings), database.url(settings)
     async with AsyncExitStack() as stack:
-        policies = await stack.enter_async_context(engine(settings))
+        shipped = await stack.enter_async_context(engine(settings))
         client = await stack.enter_async_context(httpx.AsyncClient())
         applied = await stack.enter_async_context(Applied(url))
         queries = Queries.connect(url)
@@ -129,6 +134,8 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         issued = Access(ACCESS, records.registry, arguments, "gateway")
         budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)
         access = Named(issued, Sender("access", ACCESS_COMMANDS, AccessCommand, link, records), waits)
+        policies = Policies(POLICIES, records.registry, arguments, "gateway")
+        editions = Editions(shipped, policies, settings)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
         audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
         stack.push_async_callback(audit.close)
@@ -137,7 +144,10 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
-            policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
+            policy=Policy(editions, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
+            policies=Named(policies, Sender("policy", POLICY_COMMANDS, PolicyCommand, link, records), waits),
+            editions=editions,
+            backtests=Backtests(settings),
             audit=audit,
             models=Models(models.load(settings.soma_models_file), client),
             identity=Identity(tail, layout, reader, recent),
@@ -152,7 +162,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             watch=watch,
             artifacts=Artifacts(settings),
             budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
-            health=Health(link, tail, (tools, agents, issued), records, queries, sign_in, audit),
+            health=Health(link, tail, (tools, agents, issued, policies), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -164,9 +174,15 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
+        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.policies)
         await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
-        following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run(), parts.audit.run())
+        following = (
+            *(noun.catalogue.run() for noun in named),
+            parts.keys.witness.run(),
+            parts.watch.run(),
+            parts.audit.run(),
+            parts.editions.run(),
+        )
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:

@@ -16,7 +16,8 @@ from typing import Never
 
 from msgspec.structs import replace
 
-from gateway import policy
+from gateway import facts, policy
+from gateway.facts import recordable
 from gateway.link import Link, NotAcknowledged
 from gateway.origin import Origin
 from gateway.policy import Question
@@ -41,10 +42,8 @@ PENDING = 20_000
 """Decisions that may be pending: more than come in while an acknowledgement is waited for."""
 SEND_SECONDS = 1.0
 """A batch that Kafka has not acknowledged by then is written down here, and sent again."""
-TEXT, REASONS = 256, 5
+REASONS = 5
 OUTCOMES = {"allow": "allowed", "deny": "denied", "open": "failed_open"}
-SECRETS = "soma_"
-"""Begins the secrets of API keys: one that was put into an address by mistake is not put on record."""
 
 
 class Audit:
@@ -69,20 +68,21 @@ class Audit:
         decision = Decision(
             id=decided.id,
             time=datetime.now(UTC),
-            actor=_bounded(who.actor),
+            actor=recordable(who.actor),
             kind=who.kind,
             action=decided.action,
             resource=resource["kind"] or "",
-            resource_id=(id := resource["id"]) and _bounded(id),
+            resource_id=(id := resource["id"]) and recordable(id),
             outcome=OUTCOMES[decided.outcome],
             rule=decided.rule,
-            version=_bounded(decided.version),
-            reasons=tuple(map(_bounded, decided.reasons[:REASONS])),
+            version=recordable(decided.version),
+            reasons=tuple(map(recordable, decided.reasons[:REASONS])),
             request_id=came.request_id,
             trace_id=came.trace_id,
             method=came.method,
             route=came.route,
             remote=came.remote,
+            facts=facts.of(question),
         )
         return replace(decided, id=self._take(who.tenant, decision))
 
@@ -226,10 +226,6 @@ class Audit:
         kind = "soma.audit.NoteDecisions"
         about = headers(id=id, kind=kind, source=self._records.source, subject=subject, time=now, trace={})
         await self._link.send(COMMANDS, partition_of(subject), subject.encode(), value, about)
-
-
-def _bounded(text: str) -> str:
-    return "(a secret)" if SECRETS in text else text[:TEXT]
 
 
 def _chunks(decisions: Iterable[Decision]) -> Iterable[tuple[Decision, ...]]:

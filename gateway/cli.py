@@ -32,7 +32,7 @@ PAGE = 500
 def list_tools(retired: RetiredToo = False, as_json: Json = False) -> None:
     """List tools, and whether they work."""
     for tool in _listed("tools", as_json, retired=str(retired).lower()):
-        typer.echo(f"{_standing(tool)} breaker {tool['breaker']['status']:10} {_line(tool['description'])}")
+        typer.echo(f"{_standing(tool)} breaker {tool['breaker']['status']:10} {line(tool['description'])}")
 
 
 @tools.command("show")
@@ -56,14 +56,14 @@ def retire_tool(name: Name, reason: Reason = None, as_json: Json = False) -> Non
 @tools.command("restore")
 def restore_tool(name: Name, as_json: Json = False) -> None:
     """Offer a retired tool again."""
-    _report(_ask("POST", f"/v1/tools/{_path(name)}/restore"), as_json)
+    _report(ask("POST", f"/v1/tools/{quoted(name)}/restore"), as_json)
 
 
 @agents.command("list")
 def list_agents(retired: RetiredToo = False, as_json: Json = False) -> None:
     """List agents, and the models that they think with."""
     for agent in _listed("agents", as_json, retired=str(retired).lower()):
-        typer.echo(f"{_standing(agent)} {_line(agent['model']):16} {_line(agent['description'])}")
+        typer.echo(f"{_standing(agent)} {line(agent['model']):16} {line(agent['description'])}")
 
 
 @agents.command("show")
@@ -75,7 +75,7 @@ def show_agent(name: Name, version: Version = None, as_json: Json = False) -> No
 @agents.command()
 def put(name: Name, file: File, as_json: Json = False) -> None:
     """Publish an agent, or a new version of it."""
-    _report(_ask("PUT", f"/v1/agents/{_path(name)}", json=_definition(file)), as_json)
+    _report(ask("PUT", f"/v1/agents/{quoted(name)}", json=_definition(file)), as_json)
 
 
 @agents.command("retire")
@@ -87,30 +87,30 @@ def retire_agent(name: Name, reason: Reason = None, as_json: Json = False) -> No
 @agents.command("restore")
 def restore_agent(name: Name, as_json: Json = False) -> None:
     """Offer a retired agent again."""
-    _report(_ask("POST", f"/v1/agents/{_path(name)}/restore"), as_json)
+    _report(ask("POST", f"/v1/agents/{quoted(name)}/restore"), as_json)
 
 
 def _listed(plural: str, as_json: bool, **query: str) -> list[dict[str, Any]]:
     """All pages. As JSON they are printed here, and nothing is left to do."""
     found, cursor = list[dict[str, Any]](), dict[str, str]()
     while True:
-        page = _ask("GET", f"/v1/{plural}", params={"limit": str(PAGE), **query, **cursor})
+        page = ask("GET", f"/v1/{plural}", params={"limit": str(PAGE), **query, **cursor})
         found += page[plural]
         if not page["next_cursor"]:
             break
         cursor = {"cursor": page["next_cursor"]}
     if as_json:
-        _print({plural: found})
+        say({plural: found})
         return []
     return found
 
 
 def _show_named(plural: str, name: str, version: int | None, as_json: bool) -> None:
-    _show(_ask("GET", f"/v1/{plural}/{_path(name)}", params={"version": str(version)} if version else {}), as_json)
+    _show(ask("GET", f"/v1/{plural}/{quoted(name)}", params={"version": str(version)} if version else {}), as_json)
 
 
 def _retire(plural: str, name: str, reason: str | None, as_json: bool) -> None:
-    _report(_ask("DELETE", f"/v1/{plural}/{_path(name)}", params={"reason": reason} if reason else {}), as_json)
+    _report(ask("DELETE", f"/v1/{plural}/{quoted(name)}", params={"reason": reason} if reason else {}), as_json)
 
 
 def _definition(file: Path) -> Any:
@@ -125,7 +125,7 @@ def _definition(file: Path) -> Any:
 
 def register_definition(definition: Any, as_json: bool) -> None:
     """Register what is defined, and say so."""
-    _report(_ask("POST", "/v1/tools", json=definition), as_json)
+    _report(ask("POST", "/v1/tools", json=definition), as_json)
 
 
 def _standing(known: dict[str, Any]) -> str:
@@ -139,13 +139,13 @@ def list_keys(
 ) -> None:
     """List keys, and when each was used last."""
     for key in _listed("keys", as_json, inactive=str(inactive).lower()):
-        typer.echo(f"{key['id']}  {key['status']:8} used {key['used_at'] or 'never':28} {_line(key['name'])}")
+        typer.echo(f"{key['id']}  {key['status']:8} used {key['used_at'] or 'never':28} {line(key['name'])}")
 
 
 @keys.command("show")
 def show_key(id: KeyId, as_json: Json = False) -> None:
     """Show a key: what it may do, and how it stands."""
-    _show(_ask("GET", f"/v1/keys/{_path(id)}"), as_json)
+    _show(ask("GET", f"/v1/keys/{quoted(id)}"), as_json)
 
 
 @keys.command("issue")
@@ -156,7 +156,7 @@ def issue_key(
     as_json: Json = False,
 ) -> None:
     """Make a key. Its secret is printed once, and alone, so that it can be piped to where it is kept."""
-    _tell_secret(_ask("POST", "/v1/keys", json={"name": name, "scopes": scope or [], "expires_at": expires_at}), as_json)
+    _tell_secret(ask("POST", "/v1/keys", json={"name": name, "scopes": scope or [], "expires_at": expires_at}), as_json)
 
 
 @keys.command("rotate")
@@ -166,7 +166,7 @@ def rotate_key(
     as_json: Json = False,
 ) -> None:
     """Give a key another secret, which is printed as that of a new key."""
-    _tell_secret(_ask("POST", f"/v1/keys/{_path(id)}/rotate", json={"overlap_seconds": overlap}), as_json)
+    _tell_secret(ask("POST", f"/v1/keys/{quoted(id)}/rotate", json={"overlap_seconds": overlap}), as_json)
 
 
 @keys.command("revoke")
@@ -176,7 +176,7 @@ def revoke_key(
     as_json: Json = False,
 ) -> None:
     """Make a key worthless, in every gateway within a second, and for good."""
-    _show(_ask("DELETE", f"/v1/keys/{_path(id)}", params={"reason": reason} if reason else {}), as_json)
+    _show(ask("DELETE", f"/v1/keys/{quoted(id)}", params={"reason": reason} if reason else {}), as_json)
 
 
 @keys.command("bootstrap")
@@ -191,13 +191,14 @@ def bootstrap_key(
     """
     from confluent_kafka import KafkaException
 
-    from gateway.bootstrap import NotIssued, bootstrap
+    from gateway.bootstrap import bootstrap
+    from gateway.operator import NotDone
     from ops.log import LogUnavailable
     from schemas.registry import NotRegistered, RegistryDown
 
     try:
         secret = bootstrap(environment.load(), tenant, name, scope or ("*",))
-    except (NotIssued, LogUnavailable, NotRegistered, RegistryDown, KafkaException, ValueError) as error:
+    except (NotDone, LogUnavailable, NotRegistered, RegistryDown, KafkaException, ValueError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     typer.echo("The key is issued. Its secret, shown this once:", err=True)
@@ -216,13 +217,13 @@ def list_decisions(
 ) -> None:
     """List what the gate decided about the tenant's requests, the newest first."""
     wanted = {"actor": actor, "action": action, "outcome": outcome, "resource_id": resource_id, "since": since}
-    page = _ask("GET", "/v1/audit", params={"limit": str(limit)} | {name: text for name, text in wanted.items() if text})
+    page = ask("GET", "/v1/audit", params={"limit": str(limit)} | {name: text for name, text in wanted.items() if text})
     if as_json:
-        _print(page)
+        say(page)
         return
     for each in page["decisions"]:
         times = f" ×{each['count']}" if each["count"] > 1 else ""
-        typer.echo(f"{each['at']}  {each['id']}  {each['outcome']:15}{times} {each['action']:16} {_line(each['actor'])}")
+        typer.echo(f"{each['at']}  {each['id']}  {each['outcome']:15}{times} {each['action']:16} {line(each['actor'])}")
 
 
 @audit.command("show")
@@ -231,7 +232,7 @@ def show_decision(
     as_json: Json = False,
 ) -> None:
     """Show a decision: who asked for what, and which rule said what to it."""
-    _show(_ask("GET", f"/v1/audit/{_path(id)}"), as_json)
+    _show(ask("GET", f"/v1/audit/{quoted(id)}"), as_json)
 
 
 def token(
@@ -254,7 +255,7 @@ def token(
         raise typer.Exit(2) from None
 
 
-def _ask(method: str, path: str, **arguments: Any) -> dict[str, Any]:
+def ask(method: str, path: str, **arguments: Any) -> dict[str, Any]:
     """The gateway's answer. Ends the process with exit code 1 where that is a problem, or there is none."""
     import httpx
 
@@ -277,19 +278,19 @@ def _ask(method: str, path: str, **arguments: Any) -> dict[str, Any]:
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print(answer)
+        say(answer)
         return
     for field, value in answer.items():
         if value not in (None, [], {}):
-            typer.echo(f"{field:16} {_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
+            typer.echo(f"{field:16} {line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))}")
 
 
 def _tell_secret(answer: dict[str, Any], as_json: bool) -> None:
     """The secret alone on stdout, and what is to be known about it on stderr."""
     if as_json:
-        _print(answer)
+        say(answer)
     elif answer.get("secret"):
-        typer.echo(f"{answer['id']}: {_line(answer['name'])}. Its secret, shown this once:", err=True)
+        typer.echo(f"{answer['id']}: {line(answer['name'])}. Its secret, shown this once:", err=True)
         typer.echo(answer["secret"])
     else:
         typer.echo(f"{answer['id']}: {answer.get('detail', 'this gateway cannot show its secret: rotate it.')}", err=True)
@@ -298,23 +299,23 @@ def _tell_secret(answer: dict[str, Any], as_json: bool) -> None:
 
 def _report(answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print(answer)
+        say(answer)
     elif "version" in answer:
         typer.echo(f"{answer['name']}: version {answer['version']}, {answer['status']}")
     else:
         typer.echo(f"{answer['name']}: {answer['detail']} Position {answer['position']}.")
 
 
-def _path(name: str) -> str:
+def quoted(name: str) -> str:
     from urllib.parse import quote
 
     return quote(name, safe="")
 
 
-def _print(answer: dict[str, Any]) -> None:
+def say(answer: dict[str, Any]) -> None:
     typer.echo(json.dumps(answer, ensure_ascii=False))
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """On one line; control characters of what people wrote are shown, not obeyed."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -46,6 +46,7 @@ def terms(settings: Settings) -> Terms:
         actor_claim=settings.gateway_jwt_actor_claim,
         scope_claims=settings.gateway_jwt_scope_claims,
         role_claims=settings.gateway_jwt_role_claims,
+        policy_claims=frozenset(settings.gateway_jwt_policy_claims),
     )
 
 

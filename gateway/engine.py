@@ -1,18 +1,23 @@
-"""Where policies are evaluated: in this process, or by an OPA server. Both hold the same policies and are asked the same question."""
+"""Where policies are evaluated: in this process, or by an OPA server. Both hold the same policies and are asked the same question.
+
+An engine begins with the policies that the settings name, and makes an engine of the same kind for any others.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from opa_client.errors import RegoParseError
 from opa_client.opa_async import AsyncOpaClient
-from regopy import Interpreter, RegoError
+from regopy import Interpreter, LogLevel, RegoError
 
+from gateway.bundle import ANSWER, Fault, Joined, Unusable, faults_of, join
 from ops.rego import QUESTION, Policies, load
 from ops.settings import Settings
 
@@ -36,14 +41,25 @@ class Engine(Protocol):
         ...
 
 
+class Maker(Engine, Protocol):
+    """An engine that makes others."""
+
+    async def other(self, policies: Policies) -> Engine:
+        """An engine for these, which have the form that `bundle.check` asks for. Raises Unusable, EngineDown."""
+        ...
+
+
 class Embedded:
     """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two."""
 
     def __init__(self, policies: Policies) -> None:
-        """Raises ValueError where they cannot be compiled."""
+        """Raises Unusable, a ValueError."""
         self._version = policies.version
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
         self._thread.submit(self._compile, policies).result()
+
+    async def other(self, policies: Policies) -> Self:
+        return await asyncio.to_thread(type(self), policies)
 
     async def ask(self, document: dict[str, Any]) -> Answer:
         term = msgspec.json.encode(document).decode()  # the other way in, regopy's Input, leaves quotes in texts unescaped
@@ -57,15 +73,16 @@ class Embedded:
 
     def _compile(self, policies: Policies) -> None:
         compiler = Interpreter()
+        compiler.log_level = LogLevel.NONE  # else what is wrong is written to standard output, too
         try:
             for name, text in policies.modules.items():
                 compiler.add_module(name, text)
             compiler.add_data(policies.data)
             self._bundle = compiler.build(None, [QUESTION])
         except RegoError as error:
-            raise ValueError(f"The policies cannot be compiled: {error}") from error
+            raise Unusable(faults_of(str(error), policies.modules)) from error
         if not self._bundle.ok():
-            raise ValueError(f"The policies cannot be compiled: they do not define {QUESTION}, or define it wrongly.")
+            raise Unusable([Fault("policies", None, None, f"They do not define {QUESTION}, or define it wrongly.")])
         self._running = Interpreter()
 
     def _evaluate(self, term: str) -> Any:
@@ -83,14 +100,70 @@ class Server:
     def __init__(self, client: AsyncOpaClient) -> None:
         self._client = client
 
+    async def other(self, policies: Policies) -> "Pushed":
+        pushed = Pushed(self._client, policies)
+        await pushed.push()
+        return pushed
+
     async def ask(self, document: dict[str, Any]) -> Answer:
-        try:
-            answer = await self._client.query_rule(document, QUESTION, query_params={"provenance": True})
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: no JSON
-            raise EngineDown(f"OPA failed: {error!r}") from error
-        if not isinstance(answer, dict):
-            raise EngineDown("OPA answered with what is no JSON object")
+        answer = await _query(self._client, document, QUESTION)
         return Answer(answer.get("result"), _revision(answer))
+
+
+class Pushed:
+    """A version that gateways hand to an OPA server, beside what it was given, in a package named after its version.
+
+    What a server forgot when it was started anew is handed to it again as soon as it is asked about that. Where several gateways do so at
+    once each writes the same.
+    """
+
+    def __init__(self, client: AsyncOpaClient, policies: Policies) -> None:
+        self._client, self._version = client, policies.version
+        self._name = "soma_policy_" + policies.version.replace("@", "_")
+        self._module = join(policies, self._name, msgspec.json.encode(policies.data, order="sorted").decode())
+
+    async def ask(self, document: dict[str, Any]) -> Answer:
+        if (answer := await self._asked(document)) is None:
+            try:
+                await self.push()
+            except Unusable as error:
+                raise EngineDown(str(error)) from error
+            answer = await self._asked(document)
+        if not isinstance(answer, list):
+            raise EngineDown("OPA does not hold the policies that it was handed")
+        return Answer(answer[0] if answer else None, self._version)
+
+    async def push(self) -> None:
+        """Raises Unusable, EngineDown."""
+        try:
+            await self._client.update_policy_from_string(self._module.text, self._name, rego_compat=False)
+        except RegoParseError as error:
+            raise _refused(error, self._module) from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise EngineDown(f"OPA does not take the policies: {error!r}") from error
+
+    async def _asked(self, document: dict[str, Any]) -> Any:
+        return (await _query(self._client, document, f"{self._name}/{ANSWER}")).get("result")
+
+
+async def _query(client: AsyncOpaClient, document: dict[str, Any], path: str) -> dict[str, Any]:
+    try:
+        answer = await client.query_rule(document, path, query_params={"provenance": True})
+    except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: no JSON
+        raise EngineDown(f"OPA failed: {error!r}") from error
+    if not isinstance(answer, dict):
+        raise EngineDown("OPA answered with what is no JSON object")
+    return answer
+
+
+def _refused(error: RegoParseError, module: Joined) -> Exception:
+    """Unusable where the server's compiler says what is wrong with them, else EngineDown: it is not for gateways to write there, say."""
+    faults = [
+        module.fault(place["row"], place.get("col"), str(each.get("message")))
+        for each in error.errors
+        if isinstance(each, dict) and isinstance(place := each.get("location"), dict) and isinstance(place.get("row"), int)
+    ]
+    return Unusable(faults) if faults else EngineDown(f"OPA does not take the policies: {error}")
 
 
 def _revision(answer: dict[str, Any]) -> str:
@@ -102,7 +175,7 @@ def _revision(answer: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
+async def engine(settings: Settings) -> AsyncIterator[Maker]:
     """The one that the settings name. Raises ValueError for policies, or an address, that cannot be used."""
     if settings.opa_url is None:
         embedded = await asyncio.to_thread(partial(Embedded, load(settings.soma_policy_dir)))

@@ -6,8 +6,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from gateway.audit import Audit
+from gateway.backtest import Backtests
 from gateway.budgets import Budgets
 from gateway.credentials import SignIn
+from gateway.editions import Editions
 from gateway.health import Health
 from gateway.identity import Identity
 from gateway.keys import Keys
@@ -24,6 +26,7 @@ from ops.artifacts import Artifacts
 from ops.settings import Settings
 from projections.access import Key
 from projections.agent import Agent
+from projections.policy import Shelf
 from projections.tool import Tool
 
 
@@ -33,6 +36,9 @@ class Parts:
 
     settings: Settings
     policy: Policy
+    policies: Named[Shelf]
+    editions: Editions
+    backtests: Backtests
     audit: Audit
     sign_in: SignIn
     rates: Rates

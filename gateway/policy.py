@@ -75,6 +75,13 @@ class Verdict(Struct, frozen=True):
     reasons: Annotated[tuple[Annotated[str, Meta(max_length=1_000)], ...], Meta(max_length=20)] = ()
 
 
+def verdict(found: Any) -> Verdict:
+    """What an engine found, in form: what is left undefined is denied. Raises msgspec.ValidationError for nonsense."""
+    if found is None:
+        return Verdict(allow=False, rule=UNDEFINED, reasons=("The policies do not say whether this is allowed.",))
+    return msgspec.convert(found, Verdict)
+
+
 class Policy:
     """Asks the engine. `seconds` is how long it may take."""
 
@@ -107,15 +114,6 @@ class Policy:
 
 def _decided(action: str, answer: Answer) -> Decision:
     """Raises msgspec.ValidationError."""
-    if answer.found is None:
-        verdict = Verdict(allow=False, rule=UNDEFINED, reasons=("The policies do not say whether this is allowed.",))
-    else:
-        verdict = msgspec.convert(answer.found, Verdict)
-    return Decision(
-        id=new_id(0),
-        action=action,
-        outcome="allow" if verdict.allow else "deny",
-        rule=verdict.rule,
-        reasons=verdict.reasons,
-        version=answer.version,
-    )
+    said = verdict(answer.found)
+    outcome: Literal["allow", "deny"] = "allow" if said.allow else "deny"
+    return Decision(new_id(0), action, outcome, said.rule, said.reasons, answer.version)

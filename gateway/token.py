@@ -56,6 +56,8 @@ class Terms(Struct, frozen=True):
     actor_claim: str = "sub"
     scope_claims: tuple[str, ...] = ("scope", "scp")
     role_claims: tuple[str, ...] = ("roles",)
+    policy_claims: frozenset[str] = frozenset({"iss", "aud", "azp", "client_id", "groups", "acr", "amr", "auth_time"})
+    """What policies may see of the rest. The audit keeps it: nothing of it should be a secret, or more about a person than is needed."""
 
 
 class Tokens:
@@ -114,7 +116,8 @@ def principal(said: Mapping[str, Any], terms: Terms) -> Principal:
     if not (isinstance(actor, str) and ACTOR.fullmatch(actor)) or actor in OURS:
         raise Unauthenticated(f"The token names no caller in {terms.actor_claim}.")
     scopes, roles = _words(_first(said, terms.scope_claims)), _words(_first(said, terms.role_claims))
-    return Principal(tenant, actor, "user", scopes, roles, dict(said), _time(said["exp"]))
+    shown = {name: said[name] for name in sorted(terms.policy_claims & said.keys())}
+    return Principal(tenant, actor, "user", scopes, roles, shown, _time(said["exp"]))
 
 
 def issue(settings: Settings, who: Principal, seconds: int, now: int) -> str:

@@ -159,6 +159,7 @@ def events_void(
 def main() -> None:
     """The entry point."""
     from gateway.cli import agents, audit, keys, register_definition, token, tools
+    from gateway.cli_policy import policy
     from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model
     from projections import cli_audit
@@ -176,6 +177,7 @@ def main() -> None:
     app.add_typer(tools, name="tools")
     app.add_typer(agents, name="agents")
     app.add_typer(keys, name="keys")
+    app.add_typer(policy, name="policy")
     audit.command()(cli_audit.verify)
     audit.command()(cli_audit.export)
     app.add_typer(audit, name="audit")

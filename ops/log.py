@@ -58,6 +58,16 @@ class Log:
         finally:
             consumer.close()
 
+    def since(self, topic: str, partition: int, time: int) -> int:
+        """The offset of the first record that was written at this time or later, in milliseconds; the partition's end if there is none."""
+        consumer = Consumer(self._config)
+        try:
+            wanted = [TopicPartition(topic, partition, time)]
+            [found] = _answer(lambda: consumer.offsets_for_times(wanted, timeout=TIMEOUT))
+            return self.bounds(topic, partition)[1] if found.offset < 0 else int(found.offset)
+        finally:
+            consumer.close()
+
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
         """Records with start <= offset < end, in order. Offsets that compaction or retention removed are left out."""
         return (_record(message) for _, message in self._messages(topic, partition, start, end))

@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     gateway_jwt_actor_claim: str = "sub"
     gateway_jwt_scope_claims: Listed = ("scope", "scp")
     gateway_jwt_role_claims: Listed = ("roles",)
+    gateway_jwt_policy_claims: Listed = ("iss", "aud", "azp", "client_id", "groups", "acr", "amr", "auth_time")
     gateway_oidc_client_id: str | None = None  # the console's, at GATEWAY_JWT_ISSUER
     gateway_oidc_client_secret: str | None = Field(default=None, repr=False)
     gateway_oidc_scope: str = "openid"
@@ -135,6 +136,7 @@ class Settings(BaseSettings):
 
     # Policies
     soma_policy_dir: Path | None = None
+    soma_policy_tenant: Annotated[str, Field(min_length=1, max_length=128)] = "default"  # whose published policies are the platform's
     opa_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s@]+/?$")] = None
     opa_token: str | None = Field(default=None, repr=False)
     policy_fail_open: bool = False

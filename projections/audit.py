@@ -68,6 +68,7 @@ def document(entry: Entry) -> dict[str, Any]:
         "method": said.method,
         "route": said.route,
         "remote": said.remote,
+        "facts": said.facts and msgspec.json.decode(said.facts),
         "count": said.count,
         "first": said.first,
     }

@@ -3,17 +3,19 @@ it out. The chain proves it for each partition, the decisions' own numbers for e
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import select
 
 from ops.settings import Settings
 from projections import database
-from projections.audit import EVENTS, Entry, entries
+from projections.audit import EVENTS, PARTITIONS, Entry, entries
 from projections.proof import Walk
 from projections.reading import Chain, Progress, Reading
 from projections.source import Source
 from projections.tables import positions
+from schemas.chain import Head
 from schemas.types.audit import AuditEvent, DecisionsNoted
 
 
@@ -77,6 +79,51 @@ def export(settings: Settings, tenant: str | None) -> Iterator[Entry]:
         for taken in source.valid(Reading(chain, Progress()), end):
             if tenant in (None, taken.event.meta.tenant):
                 yield from entries(taken.event, chain.partition, taken.offset)
+
+
+class Later:
+    """The decisions since a time, or from the place `begin` on, of all tenants: partition by partition, a stretch at a time.
+
+    It begins in the middle of a chain: there a record is believed until its successor bears it out, or is believed in its place.
+    """
+
+    def __init__(self, source: Source, since: datetime, begin: tuple[int, int] | None) -> None:
+        self._source, self._since = source, since
+        self._partition = begin[0] if begin else 0
+        self._offset = begin[1] if begin else None
+        self._head, self._borne_out = Head(), False
+
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Partition and offset to go on from; None at the end."""
+        return None if self._partition >= PARTITIONS else (self._partition, self._offset or 0)
+
+    def take(self, most: int) -> list[Entry]:
+        """The next ones: `most` or, for a record is taken whole, a few more; none at the end. Raises LogUnavailable, ChainBroken."""
+        found = list[Entry]()
+        while self.place and len(found) < most:
+            for record in self._records():
+                found += [entry for entry in record if entry.decision.time >= self._since]
+                if len(found) >= most:
+                    return found
+            self._partition, self._offset, self._borne_out = self._partition + 1, None, False
+        return found
+
+    def _records(self) -> Iterator[list[Entry]]:
+        log, number = self._source.log, self._partition
+        if self._offset is None:
+            self._offset, self._head = log.since(EVENTS, number, int(self._since.timestamp() * 1000)), Head()
+        for offset, value in log.values(EVENTS, number, self._offset, log.bounds(EVENTS, number)[1]):
+            self._offset = offset + 1
+            if (event := self._source.decode(EVENTS, value)) and self._valid(event, value, offset):
+                yield entries(event, number, offset)
+
+    def _valid(self, event: AuditEvent, value: bytes, offset: int) -> bool:
+        head, valid = self._head.take(event.meta, value, offset)
+        believed = not valid and not self._borne_out
+        self._borne_out = self._borne_out or valid
+        self._head = Head.after(event.meta, value, offset) if believed else head
+        return valid or believed
 
 
 def _chains(source: Source) -> list[tuple[Chain, int]]:

@@ -1,22 +1,10 @@
 """The audit as the generic processor sees it. Nothing waits for anybody here, and no clock changes it."""
 
-from datetime import datetime
-from typing import Any, Never
-
 from commands import audit
 from schemas.types import audit as types
 from schemas.types import common
 from streams import aggregate
-from streams.noun import Noun, keeps_nothing, waits_for_nothing
-
-
-def _never(_: Any) -> datetime | None:
-    """An audit has no deadline."""
-
-
-def _no_command(state: Any, id: str) -> Never:
-    raise ValueError(f"{type(state).__name__} has no deadline: {id}")
-
+from streams.noun import Noun, keeps_nothing, never_due, no_deadline, waits_for_nothing
 
 AUDIT = Noun(
     name="audit",
@@ -30,8 +18,8 @@ AUDIT = Noun(
     decide=audit.decide,
     evolve=audit.evolve,
     outstanding=waits_for_nothing,
-    due=_never,
-    when_due=_no_command,
+    due=never_due,
+    when_due=no_deadline,
     keeps_place=keeps_nothing,
     results=(types.NoteDecisions,),
     sources=(audit, aggregate, types, common),

@@ -30,7 +30,7 @@ class Api:
         self._app, self._remote = app, remote
         self._shown = {"Authorization": f"Bearer {credential}"} if credential else {}
 
-    async def get(self, path: str, **query: str | int | bool | None) -> Any:
+    async def get(self, path: str, **query: str | int | bool | list[str] | None) -> Any:
         """The document. Raises Failed."""
         return (await self._send("GET", path, query, None, {})).document
 

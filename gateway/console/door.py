@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.console import access, agent, budget, call, home, session, sign_in, tool
+from gateway.console import access, agent, audit, budget, call, home, policy, session, sign_in, tool, usage
 from gateway.console.api import Failed
 from gateway.console.cookie import SESSION, Cookies, key
 from gateway.console.guard import HEADERS, HOME, Forged
@@ -21,7 +21,7 @@ from gateway.middleware import BodyLimit
 from gateway.problems import Problem, Unauthenticated
 from ops.settings import Settings
 
-NOUNS = (home, sign_in, session, call, tool, agent, access, budget)
+NOUNS = (home, sign_in, session, call, tool, agent, access, budget, usage, policy, audit)
 STATIC = "/console/static/"
 
 

@@ -23,6 +23,7 @@ DECISION: dict[str, Any] = {
     "method": "POST",
     "route": "/v1/sessions",
     "remote": "192.0.2.7",
+    "facts": {"scopes": ["sessions:write"], "path": "/v1/sessions", "own": {"model": "gpt", "tools": [], "limits": {}}},
     "count": 1,
     "first": None,
 }
@@ -50,6 +51,10 @@ class Decision(BaseModel):
     method: str
     route: Annotated[str | None, Field(description="The route's template; null where nobody was let in to look for one.")]
     remote: str | None
+    facts: Annotated[
+        dict[str, Any] | None,
+        Field(description="What else the policies saw: scopes, roles, claims, path, the action's own. Null where that is not kept."),
+    ]
     count: Annotated[int, Field(description="How many requests it stands for.")]
     first: Annotated[str | None, Field(description="Where it stands for repetitions: the decision that they repeat.")]
 

@@ -4,10 +4,10 @@
 # nothing is let in by a mistake here. `rule` is the scope that let it in, or the first check that failed; `reasons` are for people.
 #
 # input: principal {tenant, actor, kind, scopes, roles, claims}, action, resource {kind, id, tenant}, and request {method, path, remote},
-# besides which an action may have its own facts there: model, tools, limits; asked_by.
+# besides which an action may have its own facts there: model, tools, limits; asked_by; operator.
 package soma.gate
 
-checks := ["action", "tenant", "scope", "model", "tools", "limits", "approver"]
+checks := ["action", "tenant", "scope", "operator", "model", "tools", "limits", "approver"]
 
 failed := [check | some check in checks; not holds[check]]
 
@@ -35,3 +35,10 @@ holds contains "scope" if "*" in input.principal.scopes
 holds contains "scope" if data.soma.actions[input.action] in input.principal.scopes
 
 reason["scope"] := sprintf("This takes the scope %v.", [data.soma.actions[input.action]])
+
+# The policies are the platform's: only the tenant that runs it keeps them.
+holds contains "operator" if not startswith(input.action, "policy.")
+
+holds contains "operator" if input.request.operator == true
+
+reason["operator"] := "Only the tenant that runs the platform keeps its policies."

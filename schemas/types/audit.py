@@ -27,6 +27,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     method: str
     route: str | None = None
     remote: str | None = None
+    facts: str | None = None
     count: int = 1
     first: str | None = None
 

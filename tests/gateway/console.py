@@ -18,9 +18,12 @@ from tests.gateway.signing import AUDIENCE
 
 SCOPES = [
     *("agents:admin", "agents:read", "budgets:admin", "budgets:read", "calls:approve", "keys:admin", "models:read", "sessions:read"),
-    *("sessions:write", "tools:admin", "tools:read"),
+    *("sessions:write", "tools:admin", "tools:read", "usage:read", "policies:admin", "policies:read", "audit:read"),
 ]
-PAGES = ("", "/sessions", "/approvals", "/calls", "/tools", "/agents", "/keys", "/budget")
+PAGES = (
+    *("", "/sessions", "/approvals", "/calls", "/tools", "/agents", "/keys", "/budget"),
+    *("/usage", "/policies", "/policies/shipped", "/audit"),
+)
 ADDER: dict[str, Any] = {
     "name": "adder",
     "description": "Adds.",

@@ -10,11 +10,12 @@ import pytest_asyncio
 from ops.embedded.process import free_port
 from ops.settings import Settings
 from projections.trail import export, verify
-from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway, Projecting
+from tests.gateway.guarded import gateway, worker
+from tests.gateway.platform import Gateway
 from tests.gateway.signing import SECRET, bearer, hs256, saying
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+__all__ = ["gateway", "worker"]
 SECONDS = 30.0
 
 
@@ -23,25 +24,6 @@ def guarded(module_settings: Settings) -> Settings:
     """Everybody signs in."""
     own = {"gateway_require_auth": True, "gateway_jwt_secret": SECRET, "gateway_port": free_port(), "soma_audit_tenant": "platform"}
     return module_settings.model_copy(update=own)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def worker(guarded: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    worker = Process("worker", environment(guarded), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "of soma.audit.commands" in worker.written(), "the worker owns the audit")
-    yield worker
-    await worker.stop()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(guarded: Settings, worker: Process) -> AsyncIterator[Gateway]:
-    projecting = Projecting(guarded)
-    projecting.start()
-    async with Gateway(guarded) as gateway:
-        await gateway.until_healthy()
-        yield gateway
-    await projecting.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,12 +14,15 @@ from gateway.console.cookie import FLOW, SESSION, VISIT, Cookies, Session, TooLo
 from gateway.console.page import draw
 from gateway.v1.access import KEY, SECRET
 from gateway.v1.agent_shapes import AGENT
+from gateway.v1.audit_shapes import DECISION
 from gateway.v1.budget import BUDGET
 from gateway.v1.call_shapes import DETAILED
+from gateway.v1.policy_shapes import POLICY, REPORT, SHELF
 from gateway.v1.responses import EVENT, OVERVIEW
 from gateway.v1.responses import SESSION as WHOLE
 from gateway.v1.tool import OVERVIEW as TOOL_OVERVIEW
 from gateway.v1.tool import TOOL
+from gateway.v1.usage_shapes import REPORT as USAGE
 
 PAYLOAD = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}"
 PROBLEM = {"title": "No", "detail": "It is.", "advice": "Wait.", "errors": [{"field": "a", "problem": "b"}]}
@@ -59,6 +62,20 @@ PAGES: dict[str, dict[str, Any]] = {
     "keys.html": {"list": {"keys": [KEY], "next_cursor": None}},
     "secret.html": {"key": KEY | SECRET},
     "budget.html": {"budget": BUDGET, "amounts": ("tokens",)},
+    "usage.html": {"report": USAGE, "wanted": {"since": "2026-01-01", "until": None, "by": ["day"]}, "ways": ["day"]},
+    "audit.html": {
+        "list": {"decisions": [DECISION], "next_cursor": "n"},
+        "wanted": dict.fromkeys(("actor", "action", "outcome", "resource", "resource_id", "since", "until", "cursor"), "w"),
+        "outcomes": ["denied"],
+    },
+    "decision.html": {"decision": DECISION},
+    "policies.html": {"shelf": SHELF},
+    "policy.html": {
+        "found": POLICY,
+        "written": {"modules": [["gate.rego", "package soma.gate"]], "data": "{}", "note": "n"},
+        "told": {"problem": PROBLEM},
+    },
+    "backtest.html": {"report": REPORT},
     "problem.html": {"problem": PROBLEM},
     "sign_in.html": {"then": "/console", "wrong": "w", "provider": "https://login.example.com"},
     "bounce.html": {"then": "/console"},

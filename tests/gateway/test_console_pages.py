@@ -1,5 +1,7 @@
 """The console in a real browser: what people do with it, without a script for reading, and readable for everyone."""
 
+import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -167,6 +169,81 @@ async def test_a_tool_is_retired_and_restored_and_says_of_its_versions(page: Pag
     await expect(page.get_by_role("button", name="Restore")).to_be_visible()
     await page.get_by_role("button", name="Restore").click()
     await expect(page.get_by_role("button", name="Retire")).to_be_visible()
+
+
+async def test_policies_are_written_checked_tried_and_activated_and_gone_back_from(
+    page: Page, guarded: Gateway, api: httpx.AsyncClient
+) -> None:
+    # given
+    await page.get_by_role("link", name="Policies", exact=True).click()
+    await page.get_by_role("link", name="shipped").click()
+    data = page.get_by_label("Data, as JSON")
+    shipped = await data.input_value()
+    # when something is wrong with them
+    await data.fill("{")
+    await page.get_by_role("button", name="Check").click()
+    # then it says so, and nothing that was written is lost
+    await expect(page.get_by_role("alert")).to_contain_text("body.data")
+    assert await data.input_value() == "{"
+    # when they are mended: nobody may use a model but the small one
+    narrowed = json.loads(shipped)
+    narrowed["soma"]["tenants"]["*"]["models"] = ["small"]
+    await data.fill(json.dumps(narrowed))
+    await page.get_by_role("button", name="Check").click()
+    await expect(page.get_by_text("This can be published.")).to_be_visible()
+    await page.get_by_label("What it is for").fill("Small models alone.")
+    await page.get_by_role("button", name="Publish").click()
+    await expect(page.get_by_role("heading", name="Policies, version 1", exact=True)).to_be_visible()
+    await picture(page, "policies")
+    # and tried on what was decided
+    await until_answered(api, 201)
+    async with asyncio.timeout(30):
+        while not (await api.get("/v1/audit?action=session.start")).json()["decisions"]:
+            await asyncio.sleep(0.05)
+    await page.get_by_role("button", name="Backtest").click()
+    await expect(page.get_by_role("cell", name="model", exact=True)).to_be_visible()
+    assert [each["impact"] for each in (await Axe().run(page)).response["violations"] if each["impact"] in ("serious", "critical")] == []
+    await picture(page, "backtest")
+    await page.get_by_role("link", name="Back to version 1").click()
+    # and activated
+    await page.get_by_label("Reason, for the record").fill("for a test")
+    await page.get_by_role("button", name="Activate").click()
+    await expect(page.get_by_role("row").filter(has_text="for a test")).to_be_visible()
+    await until_answered(api, 403)
+    # then the audit says by which version who was kept out
+    await page.get_by_role("link", name="Audit", exact=True).click()
+    await page.get_by_label("Outcome").select_option("denied")
+    await page.get_by_role("button", name="Search").click()
+    await page.get_by_role("row").filter(has_text="session.start").first.get_by_role("link").click()
+    await expect(page.get_by_text("This tenant may not use the model echo.")).to_be_visible()
+    await expect(page.get_by_role("row", name="version")).to_contain_text("1@")
+    await picture(page, "decision")
+    # when it is gone back from
+    await page.get_by_role("link", name="Policies", exact=True).click()
+    await page.get_by_role("link", name="shipped").click()
+    await page.get_by_role("button", name="Activate").click()
+    # then
+    await expect(page.get_by_text("Version shipped decides")).to_be_visible()
+    await until_answered(api, 201)
+
+
+async def until_answered(api: httpx.AsyncClient, status: int) -> None:
+    """Gateways follow the topic each for itself."""
+    async with asyncio.timeout(30):
+        while (await api.post("/v1/sessions", json={"model": "echo"})).status_code != status:
+            await asyncio.sleep(0.05)
+
+
+async def test_what_was_used_is_told_by_what_was_asked_for(page: Page, api: httpx.AsyncClient) -> None:
+    # given
+    assert (await api.post("/v1/sessions", json={"model": "echo", "input": "hello"})).status_code == 201
+    await page.get_by_role("link", name="Usage", exact=True).click()
+    # when
+    await page.get_by_label("By day").uncheck()
+    await page.get_by_role("button", name="Show").click()
+    # then
+    await expect(page.get_by_role("columnheader", name="Day")).to_have_count(0)
+    await expect(page.get_by_role("row").filter(has_text="echo")).to_be_visible()
 
 
 async def test_every_page_can_be_read_without_scripts(browser: Browser, guarded: Gateway, api: httpx.AsyncClient) -> None:

@@ -17,6 +17,7 @@ from gateway.v1 import (
     call_shapes,
     named_shapes,
     openai_shapes,
+    policy_shapes,
     shapes,
     tool_shapes,
     usage_shapes,
@@ -34,6 +35,7 @@ SHAPES = (
     access_shapes,
     audit_shapes,
     budget_shapes,
+    policy_shapes,
     usage_shapes,
 )
 BODIES = ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python", "NewAgent", "NewCompletion", "NewResponse")
@@ -87,6 +89,8 @@ def test_every_parameter_is_described_and_every_field_of_a_body_has_an_example(d
         "Python",
         "NewKey",
         "Rotation",
+        "NewPolicy",
+        "Activating",
     ):
         for field, schema in description["components"]["schemas"][name]["properties"].items():
             assert schema.get("examples") and schema.get("description"), f"{name}.{field}"

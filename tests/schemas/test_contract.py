@@ -13,7 +13,7 @@ from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
 from schemas.ids import derived_id, keyed_id, named_id, new_id, partition_of
-from schemas.types import access, agent, audit, budget, session, tool
+from schemas.types import access, agent, audit, budget, policy, session, tool
 
 MESSAGES: dict[tuple[str, str], Any] = {
     ("session", "command"): session.SessionCommand,
@@ -25,6 +25,8 @@ MESSAGES: dict[tuple[str, str], Any] = {
     ("access", "command"): access.AccessCommand,
     ("access", "event"): access.AccessEvent,
     ("audit", "command"): audit.AuditCommand,
+    ("policy", "command"): policy.PolicyCommand,
+    ("policy", "event"): policy.PolicyEvent,
     ("audit", "event"): audit.AuditEvent,
     ("budget", "command"): budget.BudgetCommand,
     ("budget", "event"): budget.BudgetEvent,
