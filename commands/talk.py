@@ -21,6 +21,8 @@ STEPS_AHEAD = 4
 """Model calls, each with a tool call, for which a draw wishes besides what it needs."""
 REPLY_TOKENS = 1_024
 """What a reply may take where only the tenant's budget bounds it."""
+FLOOR_TOKENS = 16
+"""A reply is made to fit what is left of the session's budget, down to so many tokens: with fewer nothing is said, only charged."""
 MESSAGE_TOKENS = 16
 """Upper bound of what a message costs in a prompt besides its text."""
 
@@ -211,7 +213,7 @@ def _room(talk: Talk) -> int | TurnStopped | None:
         left = limits.cost_micros - talk.used.cost_micros - cost(price, talk.context, 0)
         rooms.append(left * 1_000_000 // price.output_micros)
     room = min(rooms, default=None)
-    if room is not None and room < 1:
+    if room is not None and room < min(FLOOR_TOKENS, most or FLOOR_TOKENS):
         spent = f"{talk.used.tokens} tokens and {talk.used.cost_micros} millionths are spent"
         return _budget("tokens or money", f"{spent}, and the next prompt may take {talk.context} tokens")
     return room

@@ -1,6 +1,6 @@
 """One tool call as callers see it: the ledger's entry, folded from the events of its session, here and nowhere else."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -47,7 +47,10 @@ class Judgement(Struct, frozen=True, array_like=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """An entry of the ledger. `status` is awaiting, queued, running, unknown, cancelled or done; text stays in the events."""
+    """An entry of the ledger. `status` is awaiting, queued, running, unknown, cancelled or done; text stays in the events.
+
+    `index` is the place of its beginning among the events of the command that asked for it.
+    """
 
     id: str
     session_id: str
@@ -68,6 +71,12 @@ class Call(Struct, frozen=True, kw_only=True):
     artifact: str | None = None
     note: str | None = None
     cost_micros: int = 0
+    index: int = 0
+
+    @property
+    def listed_at(self) -> datetime:
+        """Its place in lists: those that one reply asks for, all at once, stand a microsecond after each other."""
+        return self.requested_at + timedelta(microseconds=self.index)
 
 
 def touched(summary: Summary | None, event: SessionEvent) -> list[str]:
@@ -160,6 +169,7 @@ def _requested(body: ToolCallRequested, event: SessionEvent) -> Call:
         updated_at=meta.time,
         deadline=body.deadline,
         status="awaiting" if body.approval else "queued",
+        index=meta.index,
     )
 
 

@@ -6,7 +6,7 @@ from commands import allotment, amounts, decision, situation, talk
 from commands import audit as auditing
 from commands import budget as budgeting
 from commands import call as calling
-from projections import audit, budget, call, rows, session, text, usage
+from projections import audit, budget, call, late, rows, session, text, usage
 from projections.noun import Folded, Logged, Noun, States, Summed
 from projections.reading import Taken
 from projections.tables import audited, budgets, calls, events, sessions
@@ -36,7 +36,7 @@ SESSION = Noun(
     commands="soma.session.commands",
     events=session.EVENTS,
     event=types.SessionEvent,
-    sources=(text, rows, session, call, usage, situation, talk, calling, allotment, amounts, types, common),
+    sources=(text, rows, session, call, late, usage, situation, talk, calling, allotment, amounts, types, common),
     logged=Logged(events, rows.event_rows),
     folded=(
         Folded(sessions, _aggregate, session.summarize, rows.session_row, "summary", rows.summary),

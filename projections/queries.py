@@ -140,7 +140,7 @@ class Queries:
         return Page(found[:limit], _cursor(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None)
 
     async def calls(self, tenant: str, filters: CallFilters, cursor: str | None = None, limit: int = 50) -> CallPage:
-        """A page of the ledger, newest first. Raises BadCursor."""
+        """A page of the ledger, newest first: of one reply the last. Raises BadCursor."""
         newest = tuple_(calls.c.requested_at, calls.c.id)
         statement = select(calls.c.entry).where(calls.c.tenant == storable(tenant))
         for column, wanted in ((calls.c.session_id, filters.session_id), (calls.c.tool, filters.tool), (calls.c.status, filters.status)):
@@ -153,7 +153,7 @@ class Queries:
         async with self._connection(tenant) as connection:
             found = [rows.call(entry) for entry in await connection.scalars(statement)]
         last = found[limit - 1] if len(found) > limit else None
-        return CallPage(found[:limit], _cursor(last.requested_at, last.id) if last else None)
+        return CallPage(found[:limit], _cursor(last.listed_at, last.id) if last else None)
 
     async def budget(self, tenant: str) -> Budget | None:
         """The tenant's budget, if it was ever set or drawn from."""

@@ -63,7 +63,7 @@ def call_row(call: Call) -> Row:
         "partition": call.partition,
         "tool": storable(call.tool),
         "status": call.status,
-        "requested_at": call.requested_at,
+        "requested_at": call.listed_at,
         "entry": msgspec.msgpack.encode(call),
     }
 

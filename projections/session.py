@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from commands import situation
 from commands.situation import Absent, Acting, Drawing, Ended, Idle, State, Thinking, Waiting
+from projections import late
+from projections.late import Begun
 from projections.text import rfc3339
 from schemas.chain import ChainBroken
 from schemas.types.common import Refused, Sealed, Usage
@@ -79,6 +81,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
     agent: str | None = None
     origin: Origin | None = None
+    begun: Begun = {}
 
     @property
     def status(self) -> str:
@@ -171,6 +174,7 @@ def summarize(summary: Summary | None, event: SessionEvent) -> Summary | None:
         error=_error(summary, event),
         agent=summary.agent,
         origin=summary.origin,
+        begun=late.evolve(summary.begun, summary.state, event),
     )
 
 

@@ -23,7 +23,7 @@ from schemas.types.session import (
 BILLED = frozenset({ReplyRecorded, ReplyFailed, ToolCallStarted, ToolCallReturned, ToolCallFinished, ToolCallSettled, Refused})
 """The records that may add something."""
 UNNAMED = "?"
-"""Stands for the tool whose result was refused: the record of a refusal says what was billed, and not by whom."""
+"""Stands for a tool that is not known any more: its result was refused when very much had been begun after it."""
 
 
 class Line(NamedTuple):
@@ -60,23 +60,24 @@ def added(event: SessionEvent, summary: Summary | None, calls: Mapping[str, Call
     """
     if summary is None or event.meta.tenant != summary.tenant:
         return None
-    tool, used = _used(event.body, calls)
+    tool, used = _used(event, summary, calls)
     return (Line(summary.tenant, summary.partition, event.meta.time.date(), summary.model, tool), used) if any(used) else None
 
 
-def _used(body: Any, calls: Mapping[str, Call]) -> tuple[str | None, Used]:
-    match body:
+def _used(event: SessionEvent, summary: Summary, calls: Mapping[str, Call]) -> tuple[str | None, Used]:
+    match body := event.body:
         case ReplyRecorded():
             return None, _billed(body.usage, replies=1)
         case ReplyFailed():
             return None, _billed(body.usage)
         case Refused():  # a model reads tokens, a tool does not
             used = _billed(body.usage)
-            return (None if used.input_tokens or used.output_tokens else UNNAMED), used
+            return None if used.input_tokens or used.output_tokens else summary.begun.get(event.meta.command_id, UNNAMED), used
         case ToolCallStarted():
             return _tool(body.call, calls), Used(tool_calls=int(body.attempt == 1))
-        case _:
+        case ToolCallReturned() | ToolCallFinished() | ToolCallSettled():
             return _tool(body.call, calls), _billed(body.usage)
+    return None, Used()
 
 
 def _billed(usage: Usage | None, replies: int = 0) -> Used:

@@ -53,8 +53,9 @@ class Report:
         await self._send(about, derived_id(about.call, "result", about.attempt, ""), await self._recorded(about, result))
 
     async def settle(self, about: About, result: Result) -> None:
-        """How an attempt ended of which nobody knew, as the tool says now."""
-        await self._send(about, derived_id(about.call, "status", about.attempt), await self._recorded(about, result))
+        """How an attempt ended of which nobody knew, as the tool says now. It was charged when it became unknown."""
+        said = structs.replace(await self._recorded(about, result), usage=None)
+        await self._send(about, derived_id(about.call, "status", about.attempt), said)
 
     async def _recorded(self, about: About, result: Result) -> RecordResult:
         """All of it, or its beginning and where the rest lies."""

@@ -285,6 +285,23 @@ def test_money_is_reserved_before_a_call_and_settled_by_what_it_cost() -> None:
     assert story.state.talk.used.cost_micros == 10
 
 
+@given(tokens=st.integers(0, 2_000), micros=st.integers(0, 3_000), most=st.none() | st.integers(1, 1_500), said=st.text(max_size=200))
+def test_a_reply_that_would_not_fit_is_made_shorter_down_to_a_floor(tokens: int, micros: int, most: int | None, said: str) -> None:
+    # given
+    price = Price(input_micros=1_000_000, output_micros=3_000_000)
+    limits = Limits(tokens=tokens, cost_micros=micros)
+    # when
+    events = Story().when(start(limits=limits, max_tokens=most, price=price, input=said))
+    # then it may take as much as fits, and no less than is worth it
+    prompt = sum(each.tokens for each in (ADD, PAY, ASK_FIRST)) + talk.tokens(said)
+    room = min(tokens - prompt, (micros - prompt) // 3, most or 10_000)
+    if room < min(talk.FLOOR_TOKENS, most or talk.FLOOR_TOKENS):
+        assert isinstance(events, Refusal)
+        assert events.code == "budget"
+    else:
+        assert events[-1].max_tokens == room
+
+
 def test_a_reply_may_take_what_is_left_of_the_tokens() -> None:
     story = Story()
     started = story.when(start(ADD, limits=Limits(tokens=500), max_tokens=1_000))

@@ -12,7 +12,7 @@ from fastavro import parse_schema
 from projections import database, store
 from projections.applied import Applied
 from projections.nouns import SESSION
-from projections.queries import BadCursor, Filters, Queries, ReadModelDown
+from projections.queries import BadCursor, CallFilters, Filters, Queries, ReadModelDown
 from projections.reading import Chain, Reading, Taken, aggregate_of
 from projections.session import EVENTS
 from projections.tables import events, positions, sessions
@@ -20,6 +20,7 @@ from schemas.codec import Codec
 from schemas.contract import bundle
 from schemas.types.session import PostMessage, SessionEvent
 from tests.history import BEGIN, History
+from tests.projections.test_usage import answer, start
 
 CODEC = Codec(SessionEvent, 1, {1: parse_schema(bundle("soma.session.SessionEvent"))})
 
@@ -92,6 +93,22 @@ async def test_filters_narrow_the_list(migrated: str, queries: Queries) -> None:
     assert await ids(Filters(model="another")) == set()
     assert await ids(Filters(created_before=started + timedelta(milliseconds=1))) == {waiting}
     assert len(await ids(Filters(created_after=started))) == 2
+
+
+async def test_the_ledger_lists_the_calls_of_a_reply_in_their_order_page_by_page(migrated: str, queries: Queries) -> None:
+    # Given two sessions whose models ask for many calls at once
+    history, asked = History(CODEC), list[str]()
+    for _ in range(2):
+        asked += answer(history, start(history), *["add", "unheard-of", "pay"] * 7)
+    project(migrated, history)
+    # When they are read in pages of five
+    read, cursor = list[str](), None
+    while not read or cursor:
+        page = await queries.calls("default", CallFilters(), cursor, 5)
+        read += [call.id for call in page.calls]
+        cursor = page.cursor
+    # Then the last one asked for is the first
+    assert read == list(dict.fromkeys(reversed(asked)))
 
 
 async def test_another_tenant_sees_nothing(migrated: str, queries: Queries) -> None:

@@ -18,7 +18,7 @@ from projections.usage import Used
 from schemas.chain import digest
 from schemas.codec import Codec
 from schemas.contract import bundle
-from schemas.ids import new_id
+from schemas.ids import derived_id, new_id
 from schemas.types.common import Usage
 from schemas.types.session import (
     AskedCall,
@@ -75,7 +75,8 @@ def begin(history: History, id: str, call: str, attempt: int = 1) -> None:
 def result(history: History, id: str, call: str, attempt: int = 1, cost: int = 5, **about: Any) -> None:
     used = Usage(input_tokens=0, output_tokens=0, cost_micros=cost)
     plain: dict[str, Any] = {"outcome": "ok", "content": "42", "digest": digest(b"42"), "bytes": 2, "usage": used}
-    history.send(id, RecordResult(call=call, attempt=attempt, **{**plain, **about}))
+    command_id = derived_id(call, "result", attempt, "")
+    history.send(id, RecordResult(call=call, attempt=attempt, **{**plain, **about}), command_id=command_id)
 
 
 def at_work(history: History) -> str:
@@ -111,9 +112,8 @@ def test_each_line_says_what_a_model_and_what_its_tools_used() -> None:
     by_tool = {(line.model, line.tool): Used(*used) for line, used in sums.items()}
     assert by_tool == {
         ("m", None): Used(3 * 10 + 7, 3 * 4, 3 * 100 + 30, replies=2),
-        ("m", "add"): Used(cost_micros=10, tool_calls=2),
+        ("m", "add"): Used(cost_micros=15, tool_calls=2),
         ("m", "pay"): Used(cost_micros=5, tool_calls=1),
-        ("m", "?"): Used(cost_micros=5),
         ("other", None): Used(10, 4, 100, replies=1),
     }
     assert {line[:3] for line in sums} == {("default", 0, BEGIN.date())}
@@ -162,7 +162,7 @@ async def test_the_projector_adds_what_a_rebuild_sums_and_a_verification_expects
         assert by_model.of == {"day": BEGIN.date(), "model": "m"}
         assert (by_model.used.replies, by_model.used.tool_calls, by_model.used.cost_micros) == (4 * 2, 4 * 3, 4 * 350)
         by_tool = await queries.usage("default", *ALL_DAYS, ["tool"], 10)
-        assert {entry.of["tool"]: entry.used.cost_micros for entry in by_tool} == {None: 1320, "add": 40, "pay": 20, "?": 20}
+        assert {entry.of["tool"]: entry.used.cost_micros for entry in by_tool} == {None: 1320, "add": 60, "pay": 20}
         assert len(await queries.usage("default", *ALL_DAYS, ["tool"], 2)) == 2
         # And of other days and tenants there is nothing
         assert await queries.usage("default", date(2026, 1, 2), date(2026, 1, 3), ["day"], 10) == []
