@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from gateway import credentials, openapi, problems, v1, versions
+from gateway import credentials, openapi, problems, relation_engine, v1, versions
 from gateway.audit import Audit
 from gateway.budgets import Budgets
 from gateway.console.door import Door
@@ -40,6 +40,7 @@ from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
+from gateway.relations import Relations
 from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
@@ -59,10 +60,14 @@ from projections.agent import AGENTS, Agents
 from projections.applied import Applied
 from projections.nouns import NOUNS
 from projections.queries import Queries, ReadModelDown
+from projections.relation import COMMANDS as RELATION_COMMANDS
+from projections.relation import RELATIONS
+from projections.relation import Relations as Given
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
 from schemas.types.access import AccessCommand
 from schemas.types.agent import AgentCommand
+from schemas.types.relation import RelationCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
@@ -126,17 +131,23 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         issued = Access(ACCESS, records.registry, arguments, "gateway")
         access = Named(ACCESS_COMMANDS, AccessCommand, issued, link, waits, records)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
+        given = Given(RELATIONS, records.registry, arguments, "gateway")
+        related = Named(RELATION_COMMANDS, RelationCommand, given, link, waits, records)
+        answering = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
         audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
         stack.push_async_callback(audit.close)
         sign_in, watch = SignIn(settings, client, keys), Watch(keys)
+        identity = Identity(tail, layout, reader, recent)
+        seconds, on = settings.gateway_relations_seconds, settings.gateway_relations == "on"
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
             policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
+            relations=Relations(answering, related, {"tool": tools, "agent": agents}, reader, identity, on=on, seconds=seconds),
             audit=audit,
             models=Models(models.load(settings.soma_models_file), client),
-            identity=Identity(tail, layout, reader, recent),
+            identity=identity,
             writer=writer,
             reader=reader,
             streams=Streams(tail, reader, records, watch),
@@ -148,7 +159,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             watch=watch,
             artifacts=Artifacts(settings),
             budgets=Budgets(link, records, enabled=settings.soma_tenant_budgets),
-            health=Health(link, tail, (tools, agents, issued), records, queries, sign_in, audit),
+            health=Health(link, tail, (tools, agents, issued, given), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -160,7 +171,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access)
+        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.relations.given)
         await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
         following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run(), parts.audit.run())
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]

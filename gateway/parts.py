@@ -16,6 +16,7 @@ from gateway.named import Named
 from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
+from gateway.relations import Relations
 from gateway.stream import Streams
 from gateway.turn import Turns
 from gateway.watch import Watch
@@ -33,6 +34,7 @@ class Parts:
 
     settings: Settings
     policy: Policy
+    relations: Relations
     audit: Audit
     sign_in: SignIn
     rates: Rates

@@ -79,6 +79,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     error: Failure | None = None
     agent: str | None = None
     origin: Origin | None = None
+    started_by: str = ""
 
     @property
     def status(self) -> str:
@@ -171,6 +172,7 @@ def summarize(summary: Summary | None, event: SessionEvent) -> Summary | None:
         error=_error(summary, event),
         agent=summary.agent,
         origin=summary.origin,
+        started_by=summary.started_by,
     )
 
 
@@ -219,6 +221,7 @@ def _started(event: SessionEvent) -> Summary:
         messages=len(event.body.history),
         agent=event.body.agent,
         origin=event.body.origin,
+        started_by=event.meta.actor,
     )
 
 

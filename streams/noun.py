@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from types import ModuleType
-from typing import Any
+from typing import Any, Never
 
 from commands.decision import Refusal
 from schemas.chain import digest
@@ -50,3 +50,12 @@ def waits_for_nothing(_: Any) -> None:
 def keeps_nothing(_: Any) -> bool:
     """`keeps_place` of a noun whose records nobody reads by their places."""
     return False
+
+
+def has_no_deadline(_: Any) -> datetime | None:
+    """`due` of a noun about which the clock changes nothing."""
+
+
+def never_due(state: Any, id: str) -> Never:
+    """`when_due` of such a noun. Raises ValueError."""
+    raise ValueError(f"{type(state).__name__} has no deadline: {id}")
