@@ -71,10 +71,10 @@ class ReadModel:
 
 
 class Server:
-    """An OpenFGA server, to which the projector writes."""
+    """An OpenFGA server, to which the projector writes. Lists are proposed by the read model, and confirmed here."""
 
-    def __init__(self, store: OpenFga) -> None:
-        self._store = store
+    def __init__(self, store: OpenFga, proposing: ReadModel) -> None:
+        self._store, self._proposing = store, proposing
 
     async def check(self, given: Given, relation: str, thing: Thing) -> bool:
         return await self._store.check(_asked(given, relation, str(thing)), proved(given, thing))
@@ -91,7 +91,9 @@ class Server:
 
     async def written(self, relation: Relation, position: Position, seconds: float) -> bool:
         user = fga.subject(relation.tenant, relation.subject, relation.relation)
-        return await self._until(fga.named(relation.tenant, relation.object), relation.relation, user, held=relation.held, seconds=seconds)
+        object = fga.named(relation.tenant, relation.object)
+        proposed = await self._proposing.written(relation, position, seconds)
+        return await self._until(object, relation.relation, user, held=relation.held, seconds=seconds) and proposed
 
     async def _until(self, object: str, relation: str, user: str | None, *, held: bool, seconds: float) -> bool:
         try:
@@ -120,8 +122,9 @@ def _asked(given: Given, relation: str, name: str) -> Tuple:
 @asynccontextmanager
 async def engine(settings: Settings, queries: Queries, applied: Applied) -> AsyncIterator[Engine]:
     """The one that the settings name."""
+    read_model = ReadModel(queries, applied)
     if settings.openfga_api_url is None:
-        yield ReadModel(queries, applied)
+        yield read_model
         return
     async with fga.client(settings, settings.gateway_relations_seconds) as client:
-        yield Server(OpenFga(client, settings.openfga_store))
+        yield Server(OpenFga(client, settings.openfga_store), read_model)

@@ -6,6 +6,8 @@
 A subject with `#admin` stands for the admins of a tenant, one without for its members, who the admins are too.
 """
 
+from uuid import UUID
+
 from msgspec import Struct
 from sqlalchemy import (
     ARRAY,
@@ -23,7 +25,6 @@ from sqlalchemy import (
     select,
     union_all,
 )
-from sqlalchemy import Uuid as UuidType
 from sqlalchemy.dialects.postgresql import array
 
 from projections.tables import relations, sessions
@@ -59,19 +60,18 @@ class Thing(Struct, frozen=True):
 
 
 def roles(given: Given, thing: Thing) -> Select[tuple[str]]:
-    """The relations that the caller has to the thing by a row, and `owner`, to which admins of its tenant count."""
+    """The relations that the caller was given to the thing; `owner` for its owner and for admins. None to a session that is not there."""
     mine = _mine(given)
     subjects = select(mine.c.subject)
     held = select(relations.c.relation).where(_held(given), relations.c.object == storable(str(thing)), relations.c.subject.in_(subjects))
     above = [storable(f"{name}#admin") for name in (f"tenant:{given.tenant}", str(thing))]
     admin = select(literal("owner")).where(exists(subjects.where(mine.c.subject.in_(above))))
-    started = select(literal("owner")).where(
-        sessions.c.tenant == storable(given.tenant),
-        sessions.c.id == cast(thing.id if thing.kind == "session" else None, UuidType),
-        sessions.c.owner == storable(given.who),
-    )
-    own = select(literal("owner")).where(literal(thing.owner == given.who))
-    return select(union_all(held, admin, started, own).subquery().c[0]).distinct()
+    if thing.kind != "session":
+        own = select(literal("owner")).where(literal(thing.owner == given.who))
+        return select(union_all(held, admin, own).subquery().c[0]).distinct()
+    there = and_(sessions.c.id == UUID(thing.id), sessions.c.tenant == storable(given.tenant))
+    own = select(literal("owner")).where(there, sessions.c.owner == storable(given.who))
+    return select(union_all(held, admin.where(exists().where(there)), own).subquery().c[0]).distinct()
 
 
 def visible(given: Given) -> ColumnElement[bool]:
