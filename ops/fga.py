@@ -1,18 +1,21 @@
 """OpenFGA's HTTP API, as far as it is used here: a store with a model, tuples in it, and questions about them.
 
-A store is found by its name, and looked for again whenever an answer shows that it is not there any more: it may be dropped and made anew.
+A store is found by its name, and looked for again every FRESH_SECONDS: it may be dropped and made anew, and a server goes on to answer
+for one that was dropped.
 Names are qualified by their tenant: `session:acme/019a…`. What is asked is asked with HIGHER_CONSISTENCY: what was written before counts.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
+from msgspec import Struct
 
 from ops.settings import Settings
 
@@ -22,8 +25,10 @@ MAX_WRITE = 100
 """Tuples in one transaction: the server's default."""
 MAX_CHECKS = 50
 """Questions in one batch: the server's default."""
+FRESH_SECONDS = 2.0
 LONGEST = 160
 """Signs of an encoded name; a server takes 256 of a whole one, its kind and tenant included."""
+T = TypeVar("T")
 _NO_MODEL = ("latest_authorization_model_not_found", "store_id_not_found", "authorization_model_not_found")
 
 
@@ -54,19 +59,59 @@ class Store(NamedTuple):
     model: str
 
 
+class _Store(Struct):
+    id: str
+    name: str
+    created_at: str
+
+
+class _Stores(Struct):
+    stores: list[_Store]
+
+
+class _Model(Struct):
+    id: str
+    type_definitions: list[dict[str, Any]]
+
+
+class _Models(Struct):
+    authorization_models: list[_Model]
+
+
+class _Checked(Struct):
+    allowed: bool
+
+
+class _Batch(Struct):
+    result: dict[str, _Checked]
+
+
+class _Key(Struct):
+    user: str
+
+
+class _Written(Struct):
+    key: _Key
+
+
+class _Page(Struct):
+    tuples: list[_Written]
+
+
 class OpenFga:
     """One server. `client` bounds how long it may take."""
 
     def __init__(self, client: httpx.AsyncClient, name: str) -> None:
         self._client, self._name = client, name
         self._store: Store | None = None
+        self._looked = 0.0
 
     # Questions
 
     async def check(self, wanted: Tuple, given: Sequence[Tuple] = ()) -> bool:
         """Whether it holds, if those that are `given` held too. Raises OpenFgaDown."""
-        answer = await self._ask("check", {"tuple_key": wanted._asdict(), "contextual_tuples": _keys(given)})
-        return _truth(answer.get("allowed"))
+        asked = {"tuple_key": wanted._asdict(), "contextual_tuples": _keys(given)}
+        return (await self._ask("check", asked, _Checked)).allowed
 
     async def checks(self, wanted: Sequence[Tuple], given: Sequence[Tuple] = ()) -> list[bool]:
         """The same of at most MAX_CHECKS."""
@@ -74,95 +119,81 @@ class OpenFga:
             {"correlation_id": str(number), "tuple_key": each._asdict(), "contextual_tuples": _keys(given)}
             for number, each in enumerate(wanted)
         ]
-        found = (await self._ask("batch-check", {"checks": asked})).get("result")
-        if not isinstance(found, dict):
-            raise OpenFgaDown("OpenFGA answered a batch without results")
-        return [_truth((found.get(str(number)) or {}).get("allowed")) for number in range(len(wanted))]
+        found = (await self._ask("batch-check", {"checks": asked}, _Batch)).result
+        if len(found) != len(wanted):
+            raise OpenFgaDown(f"OpenFGA answered {len(found)} of {len(wanted)} questions")
+        return [found[str(number)].allowed for number in range(len(wanted))]
 
     async def read(self, object: str, relation: str, user: str | None = None) -> list[str]:
         """The users that have this very relation, as it was written; of at most one page. Raises OpenFgaDown."""
         key = {"object": object, "relation": relation} | ({"user": user} if user else {})
-        found = (await self._ask("read", {"tuple_key": key})).get("tuples")
-        try:
-            return [str(each["key"]["user"]) for each in found or ()]
-        except (TypeError, KeyError) as error:
-            raise OpenFgaDown("OpenFGA answered with what are no tuples") from error
+        return [each.key.user for each in (await self._ask("read", {"tuple_key": key}, _Page)).tuples]
+
+    async def store(self) -> Store:
+        """The one that has the name, as of FRESH_SECONDS ago at most. Raises OpenFgaDown."""
+        if self._store is None or time.monotonic() - self._looked > FRESH_SECONDS:
+            self._store, looked = None, time.monotonic()
+            id = await self._oldest()
+            newest = await self._newest(id) if id else None
+            if not id or not newest:
+                raise NoStore(f"OpenFGA has no store {self._name} with a model: run `soma prepare`")
+            self._store, self._looked = Store(id, newest.id), looked
+        return self._store
 
     # Changes
 
     async def write(self, writes: Iterable[Tuple], deletes: Iterable[Tuple]) -> None:
         """All of it, or nothing. Raises Refused, OpenFgaDown."""
-        store = await self._found()
+        store = await self.store()
         parts = {"writes": _keys(writes), "deletes": _keys(deletes)}
         body = {name: keys for name, keys in parts.items() if keys["tuple_keys"]} | {"authorization_model_id": store.model}
-        await self._post(f"/stores/{store.id}/write", body)
+        await self._request("POST", f"/stores/{store.id}/write", dict[str, Any], body)
 
     async def prepare(self) -> str:
         """Make the store if there is none, and give it today's model if it has another. Returns what was done. Raises OpenFgaDown."""
-        id = await self._oldest() or str((await self._post("/stores", {"name": self._name})).get("id"))
+        id = await self._oldest() or (await self._request("POST", "/stores", _Store, {"name": self._name})).id
         model = msgspec.json.decode(await asyncio.to_thread(MODEL.read_bytes))
         newest = await self._newest(id)
-        if newest and _comparable(newest) == _comparable(model):
+        if newest and _trimmed(newest.type_definitions) == _trimmed(model["type_definitions"]):
             return f"OpenFGA's store {self._name} has today's model"
-        await self._post(f"/stores/{id}/authorization-models", model)
+        await self._request("POST", f"/stores/{id}/authorization-models", dict[str, Any], model)
         self._store = None
         return f"OpenFGA's store {self._name} was given today's model"
 
     async def drop(self) -> None:
-        """Remove the store with all that is in it."""
-        store = await self._found()
-        self._store = None
-        await self._request("DELETE", f"/stores/{store.id}")
+        """Remove the store with all that is in it. Raises OpenFgaDown."""
+        store, self._store = await self.store(), None
+        await self._request("DELETE", f"/stores/{store.id}", dict[str, Any])
 
     # How it is reached
 
-    async def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        store = await self._found()
+    async def _ask(self, what: str, body: dict[str, Any], kind: type[T]) -> T:
+        store = await self.store()
         model = {} if what == "read" else {"authorization_model_id": store.model}
-        return await self._post(f"/stores/{store.id}/{what}", body | model | {"consistency": "HIGHER_CONSISTENCY"})
-
-    async def _found(self) -> Store:
-        if self._store is None:
-            id = await self._oldest()
-            newest = await self._newest(id) if id else None
-            if not id or not newest:
-                raise NoStore(f"OpenFGA has no store {self._name} with a model: run `soma prepare`")
-            self._store = Store(id, str(newest["id"]))
-        return self._store
+        return await self._request("POST", f"/stores/{store.id}/{what}", kind, body | model | {"consistency": "HIGHER_CONSISTENCY"})
 
     async def _oldest(self) -> str | None:
         """Of stores with this name, which nothing keeps from being several, the first that was made."""
-        stores = (await self._request("GET", "/stores", {"name": self._name, "page_size": "100"})).get("stores")
-        named = [each for each in stores or () if each.get("name") == self._name]
-        return str(min(named, key=lambda each: (each["created_at"], each["id"]))["id"]) if named else None
+        found = (await self._request("GET", f"/stores?name={self._name}&page_size=100", _Stores)).stores
+        named = [each for each in found if each.name == self._name]
+        return min(named, key=lambda each: (each.created_at, each.id)).id if named else None
 
-    async def _newest(self, id: str) -> dict[str, Any] | None:
-        models = (await self._request("GET", f"/stores/{id}/authorization-models", {"page_size": "1"})).get("authorization_models")
-        return dict(models[0]) if models else None
+    async def _newest(self, id: str) -> _Model | None:
+        models = (await self._request("GET", f"/stores/{id}/authorization-models?page_size=1", _Models)).authorization_models
+        return models[0] if models else None
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return await self._request("POST", path, content=msgspec.json.encode(body))
-
-    async def _request(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, content: bytes | None = None
-    ) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, kind: type[T], body: Any = None) -> T:
         try:
-            answer = await self._client.request(method, path, params=params, content=content, headers={"content-type": "application/json"})
-            said = msgspec.json.decode(answer.content or b"{}")
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+            content = None if body is None else msgspec.json.encode(body)
+            answer = await self._client.request(method, path, content=content, headers={"content-type": "application/json"})
+            if answer.is_success:
+                return msgspec.json.decode(answer.content or b"{}", type=kind)
+            said = msgspec.json.decode(answer.content, type=dict[str, Any])
+        except (httpx.HTTPError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
+            self._store = None
             raise OpenFgaDown(f"OpenFGA failed: {error!r}") from error
-        if not isinstance(said, dict):
-            raise OpenFgaDown("OpenFGA answered with what is no JSON object")
-        if not answer.is_success:
-            raise self._failure(answer.status_code, said)
-        return said
-
-    def _failure(self, status: int, said: dict[str, Any]) -> OpenFgaDown:
-        self._store = None  # it may have been dropped, and another made: whoever asks next looks again
-        code, message = said.get("code"), str(said.get("message"))[:200]
-        if code == "write_failed_due_to_invalid_input":
-            return Refused(message)
-        return NoStore(message) if code in _NO_MODEL else OpenFgaDown(f"OpenFGA answered {status} {code}: {message}")
+        self._store = None  # it may have been dropped, and another made
+        raise _failure(answer.status_code, said)
 
 
 def client(settings: Settings, seconds: float) -> httpx.AsyncClient:
@@ -199,18 +230,15 @@ def _keys(tuples: Iterable[Tuple]) -> dict[str, Any]:
     return {"tuple_keys": [each._asdict() for each in tuples]}
 
 
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise OpenFgaDown("OpenFGA answered with neither true nor false")
-    return value
-
-
-def _comparable(model: dict[str, Any]) -> Any:
-    """Without its id, and without what one of both writes where the other leaves it out."""
-    return {kind["type"]: _trimmed(kind) for kind in model.get("type_definitions", ())}
+def _failure(status: int, said: dict[str, Any]) -> OpenFgaDown:
+    code, message = said.get("code"), str(said.get("message"))[:200]
+    if code == "write_failed_due_to_invalid_input":
+        return Refused(message)
+    return NoStore(message) if code in _NO_MODEL else OpenFgaDown(f"OpenFGA answered {status} {code}: {message}")
 
 
 def _trimmed(value: Any) -> Any:
+    """Without what a server writes where the model leaves it out."""
     if isinstance(value, dict):
         kept = {key: _trimmed(each) for key, each in value.items()}
         return {key: each for key, each in kept.items() if each not in (None, "", {}, [])}

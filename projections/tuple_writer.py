@@ -86,7 +86,10 @@ class TupleWriter(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _follow(self) -> None:
         self._consumer.pause(*self._consumer.assignment())
         self._unread |= self._readings.keys()
+        at = await self._store.store()
         while True:
+            if await self._store.store() != at:
+                raise OpenFgaDown("OpenFGA has another store, or another model: beginning again from where that one is")
             await self._resume()
             for place, records in (await self._consumer.getmany(timeout_ms=IDLE_MS, max_records=BATCH)).items():
                 if (chain := Chain(*place)) in self._readings:
