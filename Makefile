@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 OPA_VERSION := v1.22.2
 OPA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/somaagenthub/opa/$(OPA_VERSION)/opa
+OPENFGA_VERSION := v1.22.1
+OPENFGA := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/somaagenthub/openfga/$(OPENFGA_VERSION)/openfga
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,8 +30,11 @@ run: setup ## Run the whole platform here, until Ctrl-C
 .PHONY: opa
 opa: $(OPA) ## Build the policy engine that its tests talk to (needs Go)
 
+.PHONY: openfga
+openfga: $(OPENFGA) ## Build the server of relations that its tests talk to (needs Go)
+
 .PHONY: test
-test: $(VENV)/.test $(VENV)/.prepared $(if $(shell command -v go),$(OPA)) browser ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
+test: $(VENV)/.test $(VENV)/.prepared $(if $(shell command -v go),$(OPA) $(OPENFGA)) browser ## Run the tests (minutes; real Kafka, registry and PostgreSQL)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not faults and not bench"
 
 .PHONY: browser
@@ -72,6 +77,10 @@ clean: ## Remove the virtual environment and what tools left (not your data)
 $(OPA):
 	@echo "Building OPA $(OPA_VERSION), which tests of policies talk to (once, about two minutes)"
 	@GOBIN=$(@D) go install github.com/open-policy-agent/opa@$(OPA_VERSION)
+
+$(OPENFGA):
+	@echo "Building OpenFGA $(OPENFGA_VERSION), which tests of relations talk to (once, about four minutes)"
+	@GOBIN=$(@D) go install github.com/openfga/openfga/cmd/openfga@$(OPENFGA_VERSION)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

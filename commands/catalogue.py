@@ -22,7 +22,7 @@ K = TypeVar("K", bound="Known[Any, Any]")
 
 class Known(Struct, Generic[S, D], frozen=True):
     """One of a noun. `state` has its newest definition and version; `versions` begin with version 1; `position` is the last command
-    that changed it.
+    that changed it; `created_by` the actor of the first one.
     """
 
     state: S
@@ -30,6 +30,7 @@ class Known(Struct, Generic[S, D], frozen=True):
     position: Position
     created_at: datetime
     updated_at: datetime
+    created_by: str
 
     @property
     def definition(self) -> D:
@@ -78,6 +79,6 @@ def _know(kind: Callable[..., K], known: K | None, event: Any, state: Any) -> K:
     """Bodies that hold a definition are new versions."""
     meta, definition = event.meta, getattr(event.body, "definition", None)
     if known is None:
-        return kind(state, (definition,), meta.command, meta.time, meta.time)
+        return kind(state, (definition,), meta.command, meta.time, meta.time, meta.actor)
     versions = known.versions if definition is None else (*known.versions, definition)
     return replace(known, state=state, versions=versions, position=meta.command, updated_at=meta.time)

@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from gateway import credentials, openapi, problems, v1, versions
+from gateway import credentials, openapi, problems, relation_engine, v1, versions
 from gateway.ask import Sender
 from gateway.audit import Audit
 from gateway.backtest import Backtests
@@ -44,6 +44,7 @@ from gateway.rates import Rates
 from gateway.reader import Reader
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
+from gateway.relations import Relations
 from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
@@ -64,12 +65,16 @@ from projections.applied import Applied
 from projections.nouns import NOUNS
 from projections.policy import POLICIES, Policies
 from projections.queries import Queries, ReadModelDown
+from projections.relation import COMMANDS as RELATION_COMMANDS
+from projections.relation import RELATIONS
+from projections.relation import Relations as Given
 from projections.tool import TOOLS, Tools
 from schemas.registry import Registry
 from schemas.types.access import AccessCommand
 from schemas.types.agent import AgentCommand
 from schemas.types.budget import BudgetCommand
 from schemas.types.policy import PolicyCommand
+from schemas.types.relation import RelationCommand
 from schemas.types.tool import ToolCommand
 
 log = logging.getLogger("soma.gateway")
@@ -137,9 +142,14 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         policies = Policies(POLICIES, records.registry, arguments, "gateway")
         editions = Editions(shipped, policies, settings)
         keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
+        given = Given(RELATIONS, records.registry, arguments, "gateway")
+        related = Named(given, Sender("relation", RELATION_COMMANDS, RelationCommand, link, records), waits)
+        answering = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
         audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
         stack.push_async_callback(audit.close)
         sign_in, watch = SignIn(settings, client, keys), Watch(keys)
+        identity = Identity(tail, layout, reader, recent)
+        seconds, on = settings.gateway_relations_seconds, settings.gateway_relations == "on"
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
@@ -148,9 +158,10 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             policies=Named(policies, Sender("policy", POLICY_COMMANDS, PolicyCommand, link, records), waits),
             editions=editions,
             backtests=Backtests(settings),
+            relations=Relations(answering, related, {"tool": tools, "agent": agents}, reader, identity, on=on, seconds=seconds),
             audit=audit,
             models=Models(models.load(settings.soma_models_file), client),
-            identity=Identity(tail, layout, reader, recent),
+            identity=identity,
             writer=writer,
             reader=reader,
             streams=Streams(tail, reader, records, watch),
@@ -162,7 +173,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             watch=watch,
             artifacts=Artifacts(settings),
             budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
-            health=Health(link, tail, (tools, agents, issued, policies), records, queries, sign_in, audit),
+            health=Health(link, tail, (tools, agents, issued, policies, given), records, queries, sign_in, audit),
         )
         work = asyncio.create_task(_work(parts, link, tail, records, stop))
         stack.push_async_callback(_cancelled, work)
@@ -174,7 +185,7 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
     running = [asyncio.create_task(parts.sign_in.run())]
     try:
         await records.load()
-        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.policies)
+        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.policies, parts.relations.given)
         await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
         following = (
             *(noun.catalogue.run() for noun in named),

@@ -10,7 +10,8 @@ from gateway.auth import Caller
 from gateway.origin import origin
 from gateway.parts import Gateway
 from gateway.policy import Decision, Question
-from gateway.problems import Forbidden
+from gateway.problems import Forbidden, NotFound
+from gateway.relations import HIDDEN
 
 Facts = dict[str, Any]
 """What the policies may want to know of a request besides who, what and where from."""
@@ -27,16 +28,20 @@ def needs(action: str, facts: Callable[..., Awaitable[Facts]] = nothing) -> Any:
 
     The part of `action` before the point is the kind of the resource; its id is what the path's parameter of that kind says. Whatever a
     route acts on belongs to the caller's tenant, or is not found: so that is the tenant of the resource.
-    The decision is audited. Raises Forbidden, PolicyDown, AuditFull.
+    Relations are asked about behind the policies. The decision is audited.
+    Raises Forbidden, PolicyDown, RelationsDown, AuditFull; NotFound for what the caller may not even see.
     """
 
     async def allowed(request: Request, caller: Caller, gateway: Gateway, own: Annotated[Facts, Depends(facts)]) -> None:
         resource, came = _resource(action, request.path_params) | {"tenant": caller.tenant}, origin(request.scope)
         about = {"method": request.method, "path": request.url.path, "remote": came.remote} | own
         question = Question(caller, action, resource, about)
-        decision = gateway.audit.note(question, await gateway.policy.decide(question), came)
+        decided = await gateway.policy.decide(question)
+        named = own | request.path_params
+        decided = await gateway.relations.decide(caller, decided, named)
+        decision = gateway.audit.note(question, decided, came)
         if decision.outcome == "deny":
-            raise forbidden(decision)
+            raise NotFound(decision.reasons[0]) if decision.rule == HIDDEN else forbidden(decision)
         request.state.decision = decision
 
     setattr(allowed, _ACTION, action)

@@ -66,6 +66,7 @@ ABOUT: dict[str, Any] = {
         {"name": "openai", "description": "For clients of OpenAI's API: the same sessions behind its routes."},
         {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
         {"name": "budget", "description": "What all sessions of a tenant may use."},
+        {"name": "relations", "description": "Who may see and change what is another's."},
         {"name": "usage", "description": "What a tenant used, and what it cost."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},

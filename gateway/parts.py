@@ -18,6 +18,7 @@ from gateway.named import Named
 from gateway.policy import Policy
 from gateway.rates import Rates
 from gateway.reader import Reader
+from gateway.relations import Relations
 from gateway.stream import Streams
 from gateway.turn import Turns
 from gateway.watch import Watch
@@ -39,6 +40,7 @@ class Parts:
     policies: Named[Shelf]
     editions: Editions
     backtests: Backtests
+    relations: Relations
     audit: Audit
     sign_in: SignIn
     rates: Rates

@@ -4,7 +4,7 @@ Problem
 ├── Malformed             400  bytes, a position or a cursor that cannot be read
 ├── Unauthenticated       401  no credential, or one that proves nothing
 ├── Exceeds               403  a key that would give more than it has
-├── Forbidden             403  the policies do not allow it; `decision` names the one that was made
+├── Forbidden             403  the policies do not allow it, or a relation is lacking; `decision` names the one that was made
 ├── NotFound              404  no such session, tool, model or route; no such past of a session
 ├── MethodNotAllowed      405
 ├── Conflict                   refused by the session, whose state is in the document:
@@ -35,6 +35,7 @@ Problem
     ├── NothingSent       503  Kafka is down or the gateway is starting: nothing was sent
     ├── CannotVerify      503  the keys that credentials are checked with cannot be had, or were perhaps revoked
     ├── PolicyDown        503  the policies cannot be asked: nothing was sent
+    ├── RelationsDown     503  relations cannot be asked about: nothing was sent
     ├── AuditFull         503  Kafka is down for so long that decisions find no room here any more
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
     ├── ReadModelDown     503  reads have to wait, writes go on
@@ -250,6 +251,10 @@ class CannotVerify(Unavailable):
 
 class PolicyDown(Unavailable):
     code, title = "policy_down", "The policies cannot be asked: nothing was sent"
+
+
+class RelationsDown(Unavailable):
+    code, title = "relations_down", "Relations cannot be asked about: nothing was sent"
 
 
 class AuditFull(Unavailable):

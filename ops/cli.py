@@ -64,7 +64,7 @@ def prepare(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the read model anew where another release made its rows.")] = False,
 ) -> None:
     """Do what comes before the processes: schemas into the registry, topics, the read model's tables. Safe to run again."""
-    from ops import kafka, topics
+    from ops import fga, kafka, topics
     from projections import database
     from projections.cli import renew
     from projections.isolation import NoReader
@@ -81,6 +81,11 @@ def prepare(
         raise SystemExit(str(error)) from None
     typer.echo("the read model's tables are up to date")
     renew(allowed=rebuild)
+    if settings.openfga_api_url:
+        try:
+            typer.echo(asyncio.run(fga.prepare(settings)))
+        except fga.OpenFgaDown as error:
+            raise SystemExit(f"{error}. Check OPENFGA_API_URL, then run this again.") from None
 
 
 @topics_app.command("apply")

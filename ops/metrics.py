@@ -37,10 +37,13 @@ breakers_open = Gauge("soma_breakers_open", "Tools whose breaker is not closed, 
 projector_moved = Counter("soma_projector_moved_total", "Transactions given up because another projector or a rebuild was ahead")
 projected = Counter("soma_projected_total", "Events written to the read model")
 projection_seconds = Histogram("soma_projection_seconds", "From an event's command to its row", buckets=SECONDS)
+tuples_written = Counter("soma_tuples_written_total", "Tuples added to OpenFGA and removed from it")
 
 # Gateway
 policy_decisions = Counter("soma_policy_decisions_total", "Decisions of the policies: allow, deny, open, unavailable", ["outcome"])
 policy_seconds = Histogram("soma_policy_seconds", "From a question to the policies to the decision", buckets=SECONDS)
+relation_seconds = Histogram("soma_relation_seconds", "From a question about a relation to its answer", buckets=SECONDS)
+relations_down = Counter("soma_relations_down_total", "Questions about relations that nobody answered")
 audit_noted = Counter("soma_audit_decisions_total", "Decisions of the gate, by outcome; counted before they are on record", ["outcome"])
 audit_waiting = Gauge("soma_audit_spool_bytes", "Decisions that wait on this gateway's disk for Kafka")
 audit_closed = Counter("soma_audit_closed_total", "Requests that were kept out because their decision found no room")

@@ -142,6 +142,13 @@ class Settings(BaseSettings):
     policy_fail_open: bool = False
     policy_seconds: Annotated[float, Field(gt=0, le=10)] = 0.5
 
+    # Relations: who may see and change what is another's (docs/relations.md); OpenFGA decides where it is named
+    gateway_relations: Literal["off", "on"] = "off"
+    gateway_relations_seconds: Annotated[float, Field(gt=0, le=10)] = 1.0
+    openfga_api_url: Annotated[str | None, Field(pattern=r"^https?://[^/\s@]+/?$")] = None
+    openfga_api_token: str | None = Field(default=None, repr=False)
+    openfga_store: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{3,64}$")] = "soma"
+
     # Models
     soma_models_file: Path | None = None
 

@@ -6,14 +6,16 @@ from commands import allotment, amounts, decision, situation, talk
 from commands import audit as auditing
 from commands import budget as budgeting
 from commands import call as calling
-from projections import audit, budget, call, late, rows, session, text, usage
+from commands import relation as relating
+from projections import audit, budget, call, late, relation, rows, session, text, usage
 from projections.noun import Folded, Logged, Noun, States, Summed
 from projections.reading import Taken
-from projections.tables import audited, budgets, calls, events, sessions
+from projections.tables import audited, budgets, calls, events, relations, sessions
 from projections.tables import usage as used
 from schemas.types import audit as audit_types
 from schemas.types import budget as budget_types
 from schemas.types import common
+from schemas.types import relation as relation_types
 from schemas.types import session as types
 
 
@@ -60,7 +62,15 @@ BUDGET = Noun(
     sources=(text, budget, budgeting, amounts, decision, budget_types, common),
     folded=(Folded(budgets, _aggregate, budget.evolve, budget.row, "entry", budget.read),),
 )
-NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET, AUDIT)}
+RELATION = Noun(
+    name="relation",
+    commands=relation.COMMANDS,
+    events="soma.relation.events",
+    event=relation_types.RelationEvent,
+    sources=(text, relation, relating, relation_types, common),
+    folded=(Folded(relations, relation.touched, relation.evolve, relation.row, "entry", relation.read),),
+)
+NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET, RELATION, AUDIT)}
 """By their events topic."""
 
 

@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
 from ops import failpoints, kafka, metrics, telemetry
+from ops.embedded.group import together
 from ops.settings import Settings
-from projections import database, store
+from projections import database, store, tuple_writer
 from projections.nouns import NOUNS
 from projections.reading import Chain, Progress, Reading, Taken, aggregate_of
 from projections.source import checked
@@ -186,7 +187,8 @@ async def serve(settings: Settings) -> None:
     consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await wait_for(consumer.start)
-        await Projector(consumer, engine, registry, codecs).run()
+        writing = [tuple_writer.serve(settings, registry)] if settings.openfga_api_url else []
+        await together(Projector(consumer, engine, registry, codecs).run(), *writing)
     finally:
         await consumer.stop()
         await engine.dispose()

@@ -15,9 +15,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from projections import audit as auditing
-from projections import budget, database, isolation, position, rows, store
+from projections import budget, database, isolation, position, reach, rows, store
 from projections.budget import Budget
 from projections.call import Call
+from projections.reach import Given, Thing
 from projections.reading import Progress
 from projections.session import Summary
 from projections.tables import audited, budgets, calls, events, positions, sessions, usage
@@ -127,10 +128,21 @@ class Queries:
             found = await connection.scalar(statement)
             return found and rows.summary(found)
 
-    async def sessions(self, tenant: str, filters: Filters = EVERY, cursor: str | None = None, limit: int = 50) -> Page:
-        """A page of sessions, newest first. Raises BadCursor."""
+    async def roles(self, given: Given, thing: Thing) -> frozenset[str]:
+        """The relations that the caller was given to the thing, and `owner`; none to a session that is not there."""
+        if thing.kind == "session" and not _is_id(thing.id):
+            return frozenset()
+        async with self._connection(given.tenant) as connection:
+            return frozenset(await connection.scalars(reach.roles(given, thing)))
+
+    async def sessions(
+        self, tenant: str, filters: Filters = EVERY, cursor: str | None = None, limit: int = 50, by: Given | None = None
+    ) -> Page:
+        """A page of sessions, newest first: of those that this caller may see, if one is named. Raises BadCursor."""
         newest = tuple_(sessions.c.created_at, sessions.c.id)
         statement = select(sessions.c.summary).where(sessions.c.tenant == storable(tenant), _fits(filters))
+        if by:
+            statement = statement.where(reach.visible(by))
         if cursor is not None:
             time, id = _place(cursor)
             statement = statement.where(newest < tuple_(time, literal(id, sessions.c.id.type)))
@@ -139,10 +151,14 @@ class Queries:
             found = [rows.summary(summary) for summary in await connection.scalars(statement)]
         return Page(found[:limit], _cursor(found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None)
 
-    async def calls(self, tenant: str, filters: CallFilters, cursor: str | None = None, limit: int = 50) -> CallPage:
-        """A page of the ledger, newest first: of one reply the last. Raises BadCursor."""
+    async def calls(
+        self, tenant: str, filters: CallFilters, cursor: str | None = None, limit: int = 50, by: Given | None = None
+    ) -> CallPage:
+        """A page of the ledger, newest first, of one reply the last; only what `by` may see. Raises BadCursor."""
         newest = tuple_(calls.c.requested_at, calls.c.id)
         statement = select(calls.c.entry).where(calls.c.tenant == storable(tenant))
+        if by:
+            statement = statement.join(sessions, sessions.c.id == calls.c.session_id).where(reach.visible(by))
         for column, wanted in ((calls.c.session_id, filters.session_id), (calls.c.tool, filters.tool), (calls.c.status, filters.status)):
             if wanted is not None:
                 statement = statement.where(column == wanted)

@@ -9,7 +9,7 @@ from projections.call import Call
 from projections.noun import Amounts, Row
 from projections.reading import Taken
 from projections.session import Summary
-from projections.text import storable
+from projections.text import storable, subject
 from projections.usage import Line, Used
 from schemas.ids import derived_id
 
@@ -51,6 +51,7 @@ def session_row(summary: Summary) -> Row:
         "created_at": summary.created_at,
         "updated_at": summary.updated_at,
         "summary": msgspec.msgpack.encode(summary),
+        "owner": storable(subject(summary.started_by)),
     }
 
 

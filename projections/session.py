@@ -82,6 +82,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     agent: str | None = None
     origin: Origin | None = None
     begun: Begun = {}
+    started_by: str = ""
 
     @property
     def status(self) -> str:
@@ -175,6 +176,7 @@ def summarize(summary: Summary | None, event: SessionEvent) -> Summary | None:
         agent=summary.agent,
         origin=summary.origin,
         begun=late.evolve(summary.begun, summary.state, event),
+        started_by=summary.started_by,
     )
 
 
@@ -223,6 +225,7 @@ def _started(event: SessionEvent) -> Summary:
         messages=len(event.body.history),
         agent=event.body.agent,
         origin=event.body.origin,
+        started_by=event.meta.actor,
     )
 
 

@@ -3,7 +3,21 @@
 Everything here is derived from the events topics: `soma rebuild` makes it anew.
 """
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -24,8 +38,10 @@ sessions = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
     Column("summary", LargeBinary, nullable=False, comment="MessagePack of projections.session.Summary, from which the row is made"),
+    Column("owner", Text, comment="who started it, as `relations` names subjects"),
     PrimaryKeyConstraint("id", name="sessions_pkey"),
     Index("sessions_newest", "tenant", "created_at", "id"),
+    Index("sessions_of_owner", "tenant", "owner", "created_at", "id"),
     Index("sessions_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
@@ -92,6 +108,22 @@ budgets = Table(
     Column("partition", Integer, nullable=False),
     Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.budget.Budget, from which the row is made"),
     PrimaryKeyConstraint("id", name="budgets_pkey"),
+)
+
+relations = Table(
+    "relations",
+    metadata,
+    Column("id", Uuid, nullable=False, comment="made from tenant, object, relation and subject"),
+    Column("tenant", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("relation", Text, nullable=False),
+    Column("subject", Text, nullable=False, comment="of a `parent`: its admins"),
+    Column("held", Boolean, nullable=False, comment="false once it is taken back"),
+    Column("entry", LargeBinary, nullable=False, comment="MessagePack of projections.relation.Relation"),
+    PrimaryKeyConstraint("id", name="relations_pkey"),
+    Index("relations_of_subject", "tenant", "subject"),
+    Index("relations_of_object", "tenant", "object"),
 )
 
 usage = Table(

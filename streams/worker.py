@@ -29,6 +29,7 @@ from streams.budget import BUDGET, Answers, Draws
 from streams.orchestrator import OUTPUT, Orchestrator
 from streams.policy import POLICY
 from streams.processor import Processor
+from streams.relation import RELATION
 from streams.services import Both, Effects, Halt, Nothing, Rounds, Services
 from streams.session import SESSION
 from streams.tool import TOOL, TOOLS, Tools
@@ -37,7 +38,7 @@ log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
 """A batch builder's size: above what a group can reach, below Kafka's default `max.message.bytes`."""
 EPOCH_SECONDS = 5
-NOUNS = (SESSION, TOOL, AGENT, ACCESS, POLICY, BUDGET, AUDIT)
+NOUNS = (SESSION, TOOL, AGENT, ACCESS, POLICY, BUDGET, RELATION, AUDIT)
 
 
 class Worker:
@@ -60,7 +61,7 @@ class Worker:
         orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
         draws, answers = Draws(), Answers()
         effects: dict[str, Effects] = {SESSION.name: Both(ModelCall, orchestrator, draws), BUDGET.name: answers}
-        effects |= {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS, POLICY, AUDIT)}
+        effects |= {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS, POLICY, RELATION, AUDIT)}
         keys = command_key.load(self._settings)
         reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
         for noun in NOUNS:

@@ -2,7 +2,24 @@
 
 from fastapi import APIRouter
 
-from gateway.v1 import access, agent, audit, budget, call, chat, fork, health, model, policy, response, session, tool, tool_executor, usage
+from gateway.v1 import (
+    access,
+    agent,
+    audit,
+    budget,
+    call,
+    chat,
+    fork,
+    health,
+    model,
+    policy,
+    relation,
+    response,
+    session,
+    tool,
+    tool_executor,
+    usage,
+)
 
 router = APIRouter(prefix="/v1")
 router.include_router(session.router)
@@ -15,6 +32,7 @@ router.include_router(chat.router)
 router.include_router(response.router)
 router.include_router(budget.router)
 router.include_router(usage.router)
+router.include_router(relation.router)
 router.include_router(access.router)
 router.include_router(policy.router)
 router.include_router(audit.router)

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from gateway.auth import Caller
+from gateway.auth import Caller, Principal
 from gateway.identity import Home
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
@@ -28,7 +28,7 @@ from gateway.v1.shapes import Session
 from ops import json_schema
 from ops.artifacts import StoreDown
 from projections.call import Call, document
-from projections.queries import BadCursor, CallFilters
+from projections.queries import BadCursor, CallFilters, CallPage
 from projections.session import shown_text
 from schemas.chain import digest
 from schemas.types.session import (
@@ -87,7 +87,7 @@ async def calls(
 ) -> Response:
     """The ledger of all sessions: what was asked for, how often it was run, and how it ended."""
     await wait_for(gateway, fresh)
-    return await _page(gateway, caller.tenant, CallFilters(None, tool, status), cursor, limit)
+    return await _page(gateway, caller, CallFilters(None, tool, status), cursor, limit)
 
 
 @router.get(
@@ -105,7 +105,7 @@ async def calls_of_session(
     await wait_for(gateway, fresh)
     if await gateway.reader.queries.session(home.id, caller.tenant) is None:
         raise NotFound(f"There is no session {session_id}.")
-    return await _page(gateway, caller.tenant, CallFilters(session_id=home.id), cursor, limit)
+    return await _page(gateway, caller, CallFilters(session_id=home.id), cursor, limit)
 
 
 @router.get(
@@ -162,7 +162,7 @@ async def read_result(
 async def approvals(gateway: Gateway, caller: Caller, fresh: Fresh, cursor: Cursor = None, limit: Limit = 50) -> Response:
     """The calls that a person has to decide about, with the arguments to decide upon."""
     await wait_for(gateway, fresh)
-    page = await _calls(gateway, caller.tenant, CallFilters(status="awaiting"), cursor, limit)
+    page = await _calls(gateway, caller, CallFilters(status="awaiting"), cursor, limit)
     return json({"approvals": [await detailed(gateway, call) for call in page.calls], "next_cursor": page.cursor})
 
 
@@ -232,16 +232,19 @@ async def _check(gateway: Parts, change: Change, call: str, arguments: Any) -> N
         raise Invalid(f"arguments: {problem}")
 
 
-async def _page(gateway: Parts, tenant: str, filters: CallFilters, cursor: str | None, limit: int) -> Response:
-    page = await _calls(gateway, tenant, filters, cursor, limit)
+async def _page(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> Response:
+    page = await _calls(gateway, caller, filters, cursor, limit)
     return json({"calls": [document(call) for call in page.calls], "next_cursor": page.cursor})
 
 
-async def _calls(gateway: Parts, tenant: str, filters: CallFilters, cursor: str | None, limit: int) -> Any:
+async def _calls(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> CallPage:
+    """Those in sessions that the caller may see."""
     try:
-        return await gateway.reader.queries.calls(tenant, filters, cursor, limit)
+        page = await gateway.reader.queries.calls(caller.tenant, filters, cursor, limit, gateway.relations.seen_by(caller))
     except BadCursor as error:
         raise Malformed(str(error)) from error
+    seen = await gateway.relations.among(caller, list({call.session_id for call in page.calls}))
+    return page._replace(calls=[call for call in page.calls if call.session_id in seen])
 
 
 async def found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:

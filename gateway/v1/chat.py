@@ -16,6 +16,7 @@ from gateway.problems import (
     KeyReused,
     Malformed,
     NoReply,
+    NotFound,
     NotJson,
     OutcomeUnknown,
     Problem,
@@ -68,7 +69,7 @@ async def wanted_terms(body: NewCompletion, caller: Caller, gateway: Gateway) ->
     summary="Answer a conversation",
     response_model=Completion,
     responses=openai.answers(200, "The answer, whole or as it is written", EXAMPLE, STREAM)
-    | openai.refuses(*COMMON, Exists, Full, NoReply, Rewritten, Unfinished),
+    | openai.refuses(*COMMON, NotFound, Exists, Full, NoReply, Rewritten, Unfinished),
 )
 async def complete(body: NewCompletion, asked: Asking, gateway: Gateway) -> Response:
     """OpenAI's chat completions, for its SDKs and for chat clients. `model` names a model or an agent.
@@ -82,8 +83,8 @@ async def complete(body: NewCompletion, asked: Asking, gateway: Gateway) -> Resp
     opening = Opening(input, body.labels(), history, body.bound, idle)
     command = started(gateway, tenant, addressed(gateway, tenant, body.model), opening)
     key = asked.key or gateway.identity.start_key()
-    home = await gateway.identity.session(tenant, key)
-    run = gateway.turns.run(openai.write(asked, home, key, ROUTE, command, body))
+    home = await openai.opened(gateway, asked, key)
+    run = gateway.turns.run(openai.write(asked, home, key, gateway.relations.scoped(ROUTE, asked.principal), command, body))
     if not body.stream:
         turn = await openai.ended(run)
         return openai.whole(_whole(turn, body.model), turn)

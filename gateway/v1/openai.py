@@ -13,7 +13,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from gateway import problems
-from gateway.identity import Home
+from gateway.identity import START, Home
+from gateway.parts import Parts
 from gateway.positions import Position
 from gateway.problems import (
     Busy,
@@ -138,6 +139,13 @@ def told(messages: Sequence[Message]) -> tuple[str, tuple[Said, ...]]:
 def said(role: str, text: str) -> Said:
     """A message from before the session. What OpenAI calls a developer is the system elsewhere."""
     return Said(role="system" if role == "developer" else role, content=text)
+
+
+async def opened(gateway: Parts, asked: Asked, key: str) -> Home:
+    """The session that this key opens. Raises NothingSent, Malformed, NotFound."""
+    home = await gateway.identity.session(asked.principal.tenant, key, gateway.relations.scoped(START, asked.principal))
+    await gateway.relations.check_key(asked.principal, asked.key, home)
+    return home
 
 
 def write(asked: Asked, home: Home, key: str, route: str, command: StartSession | PostMessage, body: BaseModel) -> Write:

@@ -41,6 +41,7 @@ from schemas.types.session import PostMessage
 router = APIRouter(tags=["openai"], route_class=Door)
 ROUTE = "POST /v1/responses"
 ID = "resp_019ab3c27e1d7cc09f6a3b1de5a1c000_42"
+ResponseId = Annotated[str, Path(max_length=128, description="The response's id.", examples=[ID])]
 EXAMPLE = {
     "id": ID,
     "object": "response",
@@ -88,7 +89,13 @@ class Asker(NamedTuple):
 async def wanted_terms(body: NewResponse, caller: Caller, gateway: Gateway) -> Facts:
     """What the session would begin with, or goes on with, for the policies."""
     definition = addressed(gateway, caller.tenant, body.model).definition
-    return facts(definition.model, definition.tools, definition.limits)
+    goes_on = {"session_id": openai.named("resp", body.previous_response_id)[0].id} if body.previous_response_id else {}
+    return facts(definition.model, definition.tools, definition.limits) | goes_on
+
+
+async def asked_for(response_id: ResponseId) -> Facts:
+    """The session that a response is a turn of."""
+    return {"session_id": openai.named("resp", response_id)[0].id}
 
 
 @router.post(
@@ -121,14 +128,12 @@ async def respond(body: NewResponse, asked: Asking, gateway: Gateway) -> Respons
 
 @router.get(
     "/responses/{response_id}",
-    dependencies=[needs("response.read")],
+    dependencies=[needs("response.read", asked_for)],
     summary="Read a response",
     response_model=Shape,
     responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown),
 )
-async def read(
-    response_id: Annotated[str, Path(max_length=128, description="The response's id.", examples=[ID])], gateway: Gateway, caller: Caller
-) -> Response:
+async def read(response_id: ResponseId, gateway: Gateway, caller: Caller) -> Response:
     """The turn as it is recorded: `in_progress` as long as it is not over."""
     home, position = openai.named("resp", response_id)
     turn = await gateway.turns.read(home, caller.tenant, position)
@@ -146,7 +151,8 @@ async def _first(gateway: Parts, asked: Asked, body: NewResponse) -> Write:
     opening = Opening(input, body.labels(), (*told, *history), body.max_output_tokens)
     command = started(gateway, tenant, addressed(gateway, tenant, body.model), opening)
     key = asked.key or gateway.identity.start_key()
-    return openai.write(asked, await gateway.identity.session(tenant, key), key, ROUTE, command, body)
+    home = await openai.opened(gateway, asked, key)
+    return openai.write(asked, home, key, gateway.relations.scoped(ROUTE, asked.principal), command, body)
 
 
 async def _next(gateway: Parts, asked: Asked, body: NewResponse) -> Write:

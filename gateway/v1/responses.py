@@ -16,6 +16,7 @@ from gateway.problems import (
     PolicyDown,
     Problem,
     RateLimited,
+    RelationsDown,
     Unauthenticated,
 )
 from projections.session import Summary, View, document
@@ -93,7 +94,7 @@ def good(status: int, about: str, example: Any, headers: Mapping[str, str] | Non
     return {status: {"description": about, "content": content, "headers": described}}
 
 
-GATE: tuple[type[Problem], ...] = (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown, AuditFull)
+GATE: tuple[type[Problem], ...] = (Unauthenticated, Forbidden, RateLimited, CannotVerify, PolicyDown, RelationsDown, AuditFull)
 """What the gate answers before any route does."""
 
 

@@ -57,7 +57,7 @@ ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", AC
 ACCEPTED_RESPONSE[202]["model"] = Accepted
 WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
 
-START_ERRORS = (*WRITE, UnknownModel, UnknownAgent, UnknownTool, OverBudget)
+START_ERRORS = (*WRITE, NotFound, UnknownModel, UnknownAgent, UnknownTool, OverBudget)
 
 
 async def wanted_terms(body: NewSession, caller: Caller, gateway: Gateway) -> Facts:
@@ -163,10 +163,12 @@ async def sessions(
     """The sessions that fit all of the filters."""
     await wait_for(gateway, fresh)
     try:
-        page = await gateway.reader.queries.sessions(caller.tenant, wanted, cursor, limit)
+        page = await gateway.reader.queries.sessions(caller.tenant, wanted, cursor, limit, gateway.relations.seen_by(caller))
     except BadCursor as error:
         raise Malformed(str(error)) from error
-    return json({"sessions": [overview(summary) for summary in page.sessions], "next_cursor": page.cursor}, headers=fresh.prefer.applied())
+    seen = await gateway.relations.among(caller, [summary.id for summary in page.sessions])
+    shown = [overview(summary) for summary in page.sessions if summary.id in seen]
+    return json({"sessions": shown, "next_cursor": page.cursor}, headers=fresh.prefer.applied())
 
 
 @router.get(
@@ -270,7 +272,9 @@ async def change_session(gateway: Parts, change: Change, action: str, command: B
 async def opening(gateway: Parts, asked: Asked, command: StartSession, body: BaseModel | None, route: str = START) -> Write:
     """The write that opens a session, whose id is made from the key and the route. Raises NothingSent, Malformed."""
     key = asked.key or gateway.identity.start_key()
+    route = gateway.relations.scoped(route, asked.principal)
     home = await gateway.identity.session(asked.principal.tenant, key, route)
+    await gateway.relations.check_key(asked.principal, asked.key, home)
     return Write(home, command, route, key, digest_of(body), *_who(gateway, asked))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from gateway.auth import Caller
-from gateway.needs import needs
+from gateway.needs import Facts, needs
 from gateway.parts import Gateway
 from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet
 from gateway.v1.asking import Asking, Fresh
@@ -49,13 +49,18 @@ UNCHANGED = good(200, "The tool: this is what its newest version says already", 
 UNCHANGED[200]["model"] = Shape
 
 
+async def named(body: NewTool) -> Facts:
+    """Which tool a definition is of."""
+    return {"name": body.name}
+
+
 @router.post(
     "/tools",
     status_code=201,
-    dependencies=[needs("tool.register")],
+    dependencies=[needs("tool.register", named)],
     summary="Register a tool",
     response_model=Shape,
-    responses=good(201, "The tool, with its new version", TOOL, HEADERS) | UNCHANGED | ACCEPTED | bad(*WRITE, Declined),
+    responses=good(201, "The tool, with its new version", TOOL, HEADERS) | UNCHANGED | ACCEPTED | bad(*WRITE, NotFound, Declined),
 )
 async def register(body: NewTool, asked: Asking, gateway: Gateway) -> Response:
     """Define a tool, or a new version of it. A version is never altered: sessions keep to the one that they began with.

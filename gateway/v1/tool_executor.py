@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.positions import Position
-from gateway.problems import Invalid, NotYet, UnknownTool
+from gateway.problems import Invalid, NotFound, NotYet, UnknownTool
 from gateway.reader import READ_SECONDS
 from gateway.v1.asking import Asked, Asking
 from gateway.v1.call import detailed, found
@@ -29,12 +29,12 @@ router = APIRouter(tags=["tool calls"])
 ROUTE = "POST /v1/tool_executor"
 ARGUMENT_BYTES = 64 << 10
 """What a model may write for one call, too."""
-ERRORS = (*WRITE, UnknownTool)
+ERRORS = (*WRITE, NotFound, UnknownTool)
 
 
 async def wanted_terms(body: Execution) -> Facts:
     """What the call's session would begin with, for the policies. No model has a part in it."""
-    return facts("", [body.tool], types.Limits(**body.limits.model_dump()) if body.limits else None)
+    return facts("", [body.tool], types.Limits(**body.limits.model_dump()) if body.limits else None) | {"name": body.tool}
 
 
 @router.post(
