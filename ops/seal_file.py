@@ -49,10 +49,10 @@ class FileKeys:
                 return id
 
     def secret(self, key_id: str) -> bytes:
+        if "." not in key_id:
+            raise Erased(key_id[:64])  # none that was made for a subject
         with _readable():
-            if (secret := self._secret(key_id) or self._secret(key_id)) is None:  # again: the master key may just have been replaced
-                raise KeysDown(f"The key {key_id} was wrapped by another master key than {self._master} holds.")
-            return secret
+            return self._whole(key_id)
 
     def destroy(self, tenant: str, subject: str) -> tuple[str, ...]:
         with _readable():
@@ -68,7 +68,7 @@ class FileKeys:
             files = {f"{path.parent.name}.{path.name}": path for path in self._directory.glob("*/*") if path.name.isdecimal()}
             whole = {id: secret for id, path in files.items() if path.stat().st_size and (secret := self._secret(id))}
             if (self._directory / NAMES).exists():
-                whole[NAMES] = self.secret(NAMES)
+                whole[NAMES] = self._whole(NAMES)
             for id, secret in whole.items():
                 _replaced(self._file(id), self._wrap(id, secret))
             _replaced(self._master, masters[0].hex().encode())
@@ -79,9 +79,15 @@ class FileKeys:
         if not (self._directory / NAMES).exists():
             with self._alone():
                 self._make(NAMES)
-        name = hmac.digest(self.secret(NAMES), f"{tenant}\0{subject}".encode(), "sha256")[:16].hex()
+        name = hmac.digest(self._whole(NAMES), f"{tenant}\0{subject}".encode(), "sha256")[:16].hex()
         found = (int(path.name) for path in (self._directory / name).glob("*") if path.name.isdecimal())
         return name, [f"{name}.{version}" for version in sorted(found)]
+
+    def _whole(self, id: str) -> bytes:
+        """Looks twice, for the master key may just be replaced. Raises Erased, KeysDown."""
+        if (secret := self._secret(id) or self._secret(id)) is None:
+            raise KeysDown(f"The key {id} was wrapped by another master key than {self._master} holds.")
+        return secret
 
     def _make(self, id: str) -> None:
         """Unless another process has done so before."""
