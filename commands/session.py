@@ -232,7 +232,7 @@ def _ask(draft: Draft, wished: tuple[AskedCall, ...], request: int) -> list[Any]
 
 
 def _failure(state: Thinking, body: RecordFailure) -> Decision:
-    usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large") else None)
+    usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large", "erased") else None)
     return [ReplyFailed(request=body.request, attempt=body.attempt, code=body.code, reason=body.reason, usage=usage)]
 
 

@@ -21,6 +21,7 @@ from gateway.problems import (
     Problem,
     ReadModelDown,
     Rewritten,
+    SealDown,
     TooLarge,
     TooMany,
     Unfinished,
@@ -53,7 +54,7 @@ EXAMPLE = {
 STREAM = (
     f'data: {{"id":"{ID}","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{"content":"echo:"}}}}]}}\n\ndata: [DONE]\n\n'
 )
-COMMON = (Malformed, TooLarge, NotJson, Invalid, UnknownModel, KeyReused, UnknownTool, TooMany, OutcomeUnknown, ReadModelDown)
+COMMON = (Malformed, TooLarge, NotJson, Invalid, UnknownModel, KeyReused, UnknownTool, TooMany, OutcomeUnknown, ReadModelDown, SealDown)
 
 
 async def wanted_terms(body: NewCompletion, caller: Caller, gateway: Gateway) -> Facts:

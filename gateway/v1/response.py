@@ -22,6 +22,8 @@ from gateway.problems import (
     Problem,
     ReadModelDown,
     Rewritten,
+    SealDown,
+    SubjectErased,
     TooManyCommands,
     Unfinished,
     VersionConflict,
@@ -98,7 +100,7 @@ async def wanted_terms(body: NewResponse, caller: Caller, gateway: Gateway) -> F
     response_model=Shape,
     responses=openai.answers(200, "The answer, whole or as it is written", EXAMPLE, STREAM)
     | openai.refuses(
-        *(*COMMON, NotFound, Busy, Ended, Full, OverBudget, VersionConflict, Declined, TooManyCommands, NotYet),
+        *(*COMMON, NotFound, Busy, Ended, SubjectErased, Full, OverBudget, VersionConflict, Declined, TooManyCommands, NotYet),
         *(NoReply, Rewritten, Unfinished),
     ),
 )
@@ -124,7 +126,7 @@ async def respond(body: NewResponse, asked: Asking, gateway: Gateway) -> Respons
     dependencies=[needs("response.read")],
     summary="Read a response",
     response_model=Shape,
-    responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown),
+    responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown, SealDown),
 )
 async def read(
     response_id: Annotated[str, Path(max_length=128, description="The response's id.", examples=[ID])], gateway: Gateway, caller: Caller

@@ -152,7 +152,7 @@ async def close(change: Changing, gateway: Gateway, body: Closing | None = None)
     summary="List sessions",
     response_model=SessionList,
     responses=good(200, "A page, the newest first", {"sessions": [OVERVIEW], "next_cursor": None})
-    | bad(Malformed, Invalid, ReadModelDown, NotYet),
+    | bad(Malformed, Invalid, ReadModelDown, SealDown, NotYet),
 )
 async def sessions(
     gateway: Gateway,
@@ -179,7 +179,7 @@ async def sessions(
     response_model=Session,
     responses=good(200, "The session", SESSION, HEADERS)
     | {304: {"description": "It is still at the version of If-None-Match"}}
-    | bad(Malformed, NotFound, Invalid, ReadModelDown, NotYet),
+    | bad(Malformed, NotFound, Invalid, ReadModelDown, SealDown, NotYet),
 )
 async def read(
     session_id: Id,
@@ -222,7 +222,7 @@ async def read(
     response_model=EventPage,
     responses=good(200, "The events, as a page or as they happen", {"events": [EVENT], "next_after": "e0-42", "more": False}, stream=STREAM)
     | {204: {"description": "The session has ended, and nothing comes after the event named"}}
-    | bad(Malformed, NotFound, Invalid, TooMany, ReadModelDown, NotYet),
+    | bad(Malformed, NotFound, Invalid, TooMany, ReadModelDown, SealDown, NotYet),
 )
 async def events(
     session_id: Id,

@@ -9,6 +9,7 @@ import pytest
 
 from ops.settings import Settings
 from tests.faults.cluster import Process, environment, until
+from tests.gateway.platform import healthy
 from tests.gateway.search import tables, topics
 from tests.gateway.signing import SECRET, bearer, hs256, saying
 
@@ -40,7 +41,7 @@ async def test_no_secret_and_no_text_is_in_a_log_and_none_but_text_is_on_record(
         await process.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{canaries.gateway_port}", timeout=40) as client:
         await until(lambda: "of soma.audit.commands" in logs["worker"].read_text(), "the worker owns the audit")
-        await _healthy(client)
+        await healthy(client)
         secrets = await _use(client, token)
         await _recorded(client, token)
     for process in reversed(processes):
@@ -83,15 +84,4 @@ async def _recorded(client: httpx.AsyncClient, token: str) -> None:
             page = (await client.get("/v1/audit", params={"outcome": "denied"}, headers=bearer(token))).json()
             if page["decisions"]:
                 return
-            await asyncio.sleep(0.2)
-
-
-async def _healthy(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                if (await client.get("/health")).json()["parts"]["gateway"]["status"] == "ok":
-                    return
-            except httpx.TransportError:
-                pass
             await asyncio.sleep(0.2)

@@ -18,6 +18,7 @@ from ops.embedded.process import free_port
 from ops.settings import Settings
 from tests.faults.cluster import Process, environment, until
 from tests.gateway.bao import ROOT, running
+from tests.gateway.platform import healthy
 from tests.gateway.search import files, tables, topics
 from tests.streams.tools.server import says, serving
 
@@ -90,7 +91,7 @@ async def _processes(settings: Settings, logs: Path) -> AsyncIterator[httpx.Asyn
         await process.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=40) as client:
         await until(lambda: "of soma.audit.commands" in (logs / "worker.log").read_text(), "the worker owns the audit")
-        await _healthy(client)
+        await healthy(client)
         yield client
     for process in reversed(processes):
         await process.stop()
@@ -100,7 +101,12 @@ async def _processes(settings: Settings, logs: Path) -> AsyncIterator[httpx.Asyn
 async def test_a_subject_is_erased_in_the_middle_of_its_session_and_nobody_reads_it_any_more(platform: Platform) -> None:
     # given sessions of two subjects
     erased = await platform.post("/v1/sessions", 201, model="echo", input=SAID, instructions=TOLD, subject=ADA)
-    other = await platform.post("/v1/sessions", 201, model="echo", input=ASKED, subject="bob")
+    body, key = {"model": "echo", "input": ASKED, "subject": "bob"}, {"Idempotency-Key": "once"}
+    first, again, changed = [
+        await platform.client.post("/v1/sessions", json=body | more, headers=key) for more in ({}, {}, {"input": "another"})
+    ]
+    other = first.json()
+    assert (again.headers["Idempotency-Replayed"], again.json(), changed.status_code) == ("true", other, 422)
     assert erased["messages"][-1]["content"] == f"echo: {SAID}"
     # then who may read them does, and nothing that is kept shows a word of it
     assert (await platform.get(f"/v1/sessions/{erased['id']}"))["messages"][0]["content"] == SAID
@@ -121,8 +127,8 @@ async def test_a_subject_is_erased_in_the_middle_of_its_session_and_nobody_reads
     stream = (await platform.client.get(f"/v1/sessions/{erased['id']}/events")).text
     assert ('"sealed":' in stream, SAID in stream, "event: SessionCancelled" in stream) == (True, False, True)
     # and the other one goes on
-    again = await platform.post(f"/v1/sessions/{other['id']}/messages", 200, input="still there?")
-    assert [each["content"] for each in again["messages"]] == [ASKED, f"echo: {ASKED}", "still there?", "echo: still there?"]
+    on = await platform.post(f"/v1/sessions/{other['id']}/messages", 200, input="still there?")
+    assert [each["content"] for each in on["messages"]] == [ASKED, f"echo: {ASKED}", "still there?", "echo: still there?"]
     # and the record and the read model hold, with the erasure in them, which does not name whom it was about
     decision = await _recorded(platform, "subject.erase")
     assert (decision["kind"], decision["outcome"], ADA in json.dumps(decision)) == ("operator", "allowed", False)
@@ -221,14 +227,3 @@ async def _recorded(platform: Platform, action: str) -> Any:
         while not (found := (await platform.get(f"/v1/audit?action={action}"))["decisions"]):
             await asyncio.sleep(0.2)
     return found[0]
-
-
-async def _healthy(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                if (await client.get("/health")).json()["parts"]["gateway"]["status"] == "ok":
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.2)

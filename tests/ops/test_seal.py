@@ -53,7 +53,7 @@ def keys(settings: Settings) -> Keys:
 @pytest.fixture
 def subject(request: pytest.FixtureRequest) -> str:
     """Another one in each test: the servers are shared."""
-    return request.node.name
+    return str(request.node.name)
 
 
 def test_a_subject_keeps_its_key_in_every_process(keys: Keys, settings: Settings, subject: str) -> None:
