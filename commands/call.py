@@ -8,7 +8,7 @@ from msgspec import Struct
 from commands.talk import MAX_REPEATS, Stop, Streak, Talk, over, spent
 from schemas.chain import digest
 from schemas.ids import derived_id
-from schemas.types.common import Amounts, Usage
+from schemas.types.common import Amounts, Sealed, Usage
 from schemas.types.session import (
     AskedCall,
     Tool,
@@ -160,9 +160,11 @@ def returned(talk: Talk, call: Running, reason: str, now: datetime, usage: Usage
     )
 
 
-def finished(call: str, attempt: int, outcome: str, text: str, note: str | None = None, usage: Usage | None = None) -> ToolCallFinished:
-    """An end that no tool gave."""
-    data = text.encode()
+def finished(
+    call: str, attempt: int, outcome: str, text: str | Sealed, note: str | Sealed | None = None, usage: Usage | None = None
+) -> ToolCallFinished:
+    """An end that no tool gave. Of sealed text the digest is that of its ciphertext: nobody here can make another."""
+    data = text.encode() if isinstance(text, str) else text.ciphertext
     return ToolCallFinished(
         call=call, attempt=attempt, outcome=outcome, content=text, digest=digest(data), bytes=len(data), note=note, usage=usage
     )

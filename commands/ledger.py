@@ -10,7 +10,7 @@ from commands.call import Awaiting, Call, Running
 from commands.decision import Refusal
 from commands.situation import Absent, Body, Draft, Ended, State, calls, talk_of, unknown_of
 from commands.talk import Talk
-from schemas.types.common import CommandMeta
+from schemas.types.common import CommandMeta, Sealed
 from schemas.types.session import (
     ApproveCall,
     BeginCall,
@@ -26,6 +26,8 @@ from schemas.types.session import (
 
 Decision = list[Body] | Refusal
 LATE = Refusal("late", "Nothing waits for this any more.")
+DENIED = "A person denied this call."
+"""What a model is told before the note, which alone is its result where it is sealed. Shorter than what sealing adds to a text."""
 About = BeginCall | RecordResult | ApproveCall | DenyCall | SettleCall | PassDeadline
 
 
@@ -90,8 +92,8 @@ def _judge(draft: Draft, call: Call, body: ApproveCall | DenyCall) -> Decision:
     if not isinstance(call, Awaiting):
         return Refusal("not_waiting", "Nobody has to approve this call any more.")
     if isinstance(body, DenyCall):
-        text = "A person denied this call." + (f" {body.note}" if body.note else "")
-        return draft.add(calling.finished(call.call, 0, "denied", text, body.note)).go_on()
+        told = body.note if isinstance(body.note, Sealed) else " ".join(filter(None, (DENIED, body.note)))
+        return draft.add(calling.finished(call.call, 0, "denied", told, body.note)).go_on()
     if body.digest != call.digest:
         return Refusal("changed", "The arguments are not those that were shown: look at the call again.")
     deadline = draft.now + timedelta(seconds=calling.BEGIN_SECONDS)

@@ -79,7 +79,7 @@ def decide(state: State, command: SessionCommand) -> Decision:
 
 
 class ModelCall(Struct, frozen=True):
-    """An effect that is outstanding: the model's answer to `request`, due by `deadline`."""
+    """An effect that is outstanding: the model's answer to `request`, due by `deadline`, sealed with the key `seal` if there is one."""
 
     model: str
     request: int
@@ -87,6 +87,7 @@ class ModelCall(Struct, frozen=True):
     max_tokens: int | None = None
     tools: tuple[tuple[str, int], ...] = ()
     price: Price | None = None
+    seal: str | None = None
 
 
 def outstanding(state: State) -> ModelCall | Ask | None:
@@ -96,7 +97,7 @@ def outstanding(state: State) -> ModelCall | Ask | None:
         return account.ask if account else None
     terms = state.talk.terms
     tools = tuple((tool.name, tool.version) for tool in terms.tools)
-    return ModelCall(terms.model, state.request, state.deadline, state.max_tokens, tools, terms.price)
+    return ModelCall(terms.model, state.request, state.deadline, state.max_tokens, tools, terms.price, terms.seal)
 
 
 def due(state: State) -> datetime | None:
@@ -173,6 +174,7 @@ def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
         direct=body.call is not None,
         history=body.history,
         governed=body.governed,
+        seal=body.seal,
     )
     draft = Draft(state, meta).add(started)
     if body.call:
@@ -183,6 +185,8 @@ def _start(state: State, body: StartSession, meta: CommandMeta) -> Decision:
 def _post(state: State, body: PostMessage, meta: CommandMeta) -> Decision:
     match state:
         case Idle(talk):
+            if talk.terms.seal and isinstance(body.input, str):
+                return Refusal("unsealed", "The text of this session is sealed, and this is not: ask a gateway that seals (SOMA_SEAL).")
             if talk.messages > MAX_MESSAGES - 2:  # room for the reply too
                 return Refusal("full", f"A session holds at most {MAX_MESSAGES} messages: start a new one.")
             return _say(Draft(state, meta), MessagePosted(content=body.input))
@@ -228,7 +232,7 @@ def _ask(draft: Draft, wished: tuple[AskedCall, ...], request: int) -> list[Any]
 
 
 def _failure(state: Thinking, body: RecordFailure) -> Decision:
-    usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large") else None)
+    usage = body.usage or (_reserved(state) if body.code in ("deadline", "too_large", "erased") else None)
     return [ReplyFailed(request=body.request, attempt=body.attempt, code=body.code, reason=body.reason, usage=usage)]
 
 

@@ -85,12 +85,13 @@ class Drawing(Struct, frozen=True, array_like=True, tag=True):
 class Ended(Struct, frozen=True, array_like=True, tag=True):
     """Over: nothing changes it any more, save that a call of it whose outcome is `unknown` may become known.
 
-    `account` is there until the tenant's budget has back what the session held of it.
+    `account` is there until the tenant's budget has back what the session held of it, `seal` for what is said of such a call.
     """
 
     outcome: str
     unknown: tuple[Unknown, ...] = ()
     account: Account | None = None
+    seal: str | None = None
 
 
 State = Absent | Idle | Thinking | Acting | Waiting | Drawing | Ended
@@ -163,7 +164,7 @@ def _after(state: State, body: Any, now: datetime, version: int) -> State:
         case TurnStopped(), Idle(talk) | Drawing(talk, ()):
             return _idle(replace(talk, stop=None), now)
         case ((SessionCancelled() | SessionClosed() | SessionExpired()), _) if not isinstance(state, Absent | Ended):
-            return Ended(_outcome(body), state.talk.unknown, allotment.over(_charged(state), now))
+            return Ended(_outcome(body), state.talk.unknown, allotment.over(_charged(state), now), state.talk.terms.seal)
     raise ValueError(type(body).__name__)
 
 
@@ -236,6 +237,11 @@ def talk_of(state: State) -> Talk:
 def account_of(state: State) -> Account | None:
     """What the session holds of its tenant's budget, where it draws from it."""
     return None if isinstance(state, Absent) else state.account if isinstance(state, Ended) else state.talk.account
+
+
+def seal_of(state: State) -> str | None:
+    """The id of the key that the session's text is sealed with, if it is."""
+    return None if isinstance(state, Absent) else state.seal if isinstance(state, Ended) else state.talk.terms.seal
 
 
 def unknown_of(state: State) -> tuple[Unknown, ...]:

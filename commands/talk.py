@@ -28,7 +28,7 @@ MESSAGE_TOKENS = 16
 
 
 class Terms(Struct, frozen=True, array_like=True):
-    """What was agreed at the start and holds for the session's life. `until` is where its wall time ends."""
+    """What was agreed at the start and holds for the session's life. `until` is where its wall time ends, `seal` the key of its text."""
 
     model: str
     reply_seconds: int
@@ -39,6 +39,7 @@ class Terms(Struct, frozen=True, array_like=True):
     price: Price | None = None
     until: datetime | None = None
     direct: bool = False
+    seal: str | None = None
 
     def tool(self, name: str) -> Tool | None:
         """The tool, if the session was given it."""
@@ -100,6 +101,7 @@ def opened(body: SessionStarted, now: datetime) -> Talk:
         body.price,
         now + timedelta(seconds=seconds) if seconds else None,
         body.direct,
+        body.seal,
     )
     told = tokens(body.instructions) if body.instructions else 0
     forked = body.origin.tokens if body.origin else 0
@@ -110,7 +112,7 @@ def opened(body: SessionStarted, now: datetime) -> Talk:
 
 
 def tokens(text: str | Sealed) -> int:
-    """Upper bound of what a message with this text takes in a prompt."""
+    """Upper bound of what a message with this text takes in a prompt. A ciphertext is longer than its text in UTF-8."""
     return (len(text.encode()) if isinstance(text, str) else len(text.ciphertext)) + MESSAGE_TOKENS
 
 

@@ -45,6 +45,7 @@ from gateway.reader import Reader
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
 from gateway.relations import Relations
+from gateway.sealing import Sealing
 from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
@@ -53,9 +54,10 @@ from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.watch import Watch
 from gateway.writer import Writer
-from ops import command_key, kafka, models, pepper, telemetry
+from ops import command_key, kafka, models, pepper, seal, telemetry
 from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
+from ops.seal import KeysDown
 from ops.settings import Settings
 from ops.witness import Witness
 from projections import database
@@ -105,7 +107,7 @@ def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, sett
     app.add_middleware(Admission)
     app.add_middleware(Measured)
     app.add_middleware(Door, settings=settings)
-    for kind in (problems.Problem, ReadModelDown, RequestValidationError, HTTPException, Exception):
+    for kind in (problems.Problem, ReadModelDown, KeysDown, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problems.answer)
     versions.include(app, v1.router)
     for router in (health.router, health.numbers, pages):
@@ -131,9 +133,12 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         recent, layout = Recent(), Layout(COMMANDS, settle)
         tail = Tail(consumer, link, records, queries, layout, recent)
         stack.push_async_callback(tail.close)
-        reader = Reader(queries, applied, records, recent)
+        seals = seal.load(settings)
+        reader = Reader(queries, applied, records, recent, seals)
         waits = Waits(link, settings.gateway_max_in_flight, settings.gateway_tenant_max_in_flight)
-        writer = Writer(link, tail, records, reader, waits, governed=settings.soma_tenant_budgets)
+        identity = Identity(tail, layout, reader, recent)
+        sealing = Sealing(seals, identity, reader, recent)
+        writer = Writer(link, tail, records, reader, waits, sealing, governed=settings.soma_tenant_budgets)
         tools = Tools(TOOLS, records.registry, arguments, "gateway")
         agents = Agents(AGENTS, records.registry, arguments, "gateway")
         issued = Access(ACCESS, records.registry, arguments, "gateway")
@@ -171,7 +176,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             access=access,
             keys=keys,
             watch=watch,
-            artifacts=Artifacts(settings),
+            artifacts=Artifacts(settings, seals),
             budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
             health=Health(link, tail, (tools, agents, issued, policies, given), records, queries, sign_in, audit),
         )
@@ -270,6 +275,7 @@ def _wrong(settings: Settings) -> list[str]:
         lambda: pepper.load(settings),
         lambda: usable(settings),
         lambda: command_key.load(settings),
+        lambda: seal.load(settings),
     ]
     wrong = list[str]()
     for check in checks:

@@ -15,6 +15,7 @@ Problem
 │   ├── Exists            409  the id is taken
 │   ├── VersionConflict   409  it is not at the version of If-Match
 │   └── Declined          409  any other refusal, also by a tool
+├── SubjectErased         410  the key of the session's text was destroyed
 ├── NotEnabled            409  a part of the platform that is switched off
 ├── TooSlow               408  the body did not come in time
 ├── TooLarge              413  the body, or what it leads to
@@ -38,6 +39,7 @@ Problem
     ├── RelationsDown     503  relations cannot be asked about: nothing was sent
     ├── AuditFull         503  Kafka is down for so long that decisions find no room here any more
     ├── OutcomeUnknown    503  sent, but not acknowledged in time: retry with the key it names (rule 12)
+    ├── SealDown          503  the keys of sealed text cannot be had: nothing was sent, and text cannot be shown
     ├── ReadModelDown     503  reads have to wait, writes go on
     ├── ArtifactsDown     503  the artifact store fails: results that lie there have to wait
     └── NotYet            503  the read model has not come as far as asked
@@ -53,6 +55,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from ops import seal
 from projections import queries
 
 MEDIA_TYPE = "application/problem+json"
@@ -152,6 +155,11 @@ class VersionConflict(Conflict):
 class Declined(Conflict):
     code, title = "declined", "The command was refused"
     advice = "Read what it was sent to, and decide again."
+
+
+class SubjectErased(Problem):
+    status, code, title = 410, "erased", "What was said in the session is erased"
+    advice = "Start a new session. This one can be read without its text, and cancelled without a reason."
 
 
 class NotEnabled(Problem):
@@ -266,6 +274,10 @@ class OutcomeUnknown(Unavailable):
     advice = "Send the same request with the Idempotency-Key that `idempotency_key` names: it is done once, and you get its outcome."
 
 
+class SealDown(Unavailable):
+    code, title = "seal_down", "Sealed text can be neither written nor read now"
+
+
 class ReadModelDown(Unavailable):
     code, title = "read_model_down", "The read model does not answer"
 
@@ -329,6 +341,8 @@ def of(error: Exception) -> Problem:
             return error
         case queries.ReadModelDown():
             return ReadModelDown(str(error))
+        case seal.KeysDown():
+            return SealDown(str(error))
         case RequestValidationError():
             return of_validation(error)
         case HTTPException():

@@ -8,6 +8,7 @@ from gateway.positions import Moment, Place, Position
 from gateway.problems import NotFound, NotYet
 from gateway.recent import Recent
 from gateway.records import COMMANDS, Records
+from ops.seal import Seals
 from projections import session
 from projections.applied import Applied
 from projections.queries import Queries
@@ -30,8 +31,8 @@ class Stored(NamedTuple):
 class Reader:
     """Every method raises ReadModelDown, and shows a tenant its own records only."""
 
-    def __init__(self, queries: Queries, applied: Applied, records: Records, recent: Recent) -> None:
-        self.queries, self.applied = queries, applied
+    def __init__(self, queries: Queries, applied: Applied, records: Records, recent: Recent, seals: Seals) -> None:
+        self.queries, self.applied, self.seals = queries, applied, seals
         self._records, self._recent = records, recent
 
     async def events(self, session_id: str, tenant: str, after: int = -1) -> AsyncIterator[Stored]:
@@ -72,7 +73,10 @@ class Reader:
         return view
 
     async def whole(self, view: View) -> View:
-        """With what was said in the session that it was forked from, until then, before its own messages."""
+        """With its text opened, and with what was said in the session that it was forked from before its own messages. Raises KeysDown."""
+        if view.summary is None:
+            return view
+        view = await self.seals.opened(view, view.summary.id)
         if view.summary is None or (origin := view.summary.origin) is None:
             return view
         earlier = await self.whole(await self.view_as_of(origin.session_id, view.summary.tenant, origin.version))

@@ -100,7 +100,7 @@ class Streams:
                         break
                     writing.settle(stored.event)
                     if stored.place.offset > after:
-                        yield _record(stored.event, stored.place)
+                        yield _record(await self._opened(stored.event), stored.place)
                     if isinstance(stored.event.body, ENDED):
                         return
                 stop = asyncio.create_task(_close(follower, stopping))
@@ -113,7 +113,7 @@ class Streams:
             metrics.streams.set(self._open)
 
     async def _live(self, follower: Follower, tenant: str, after: int, writing: "Writing") -> AsyncIterator[ServerSentEvent]:
-        pieces = [await self._records.output(value) for value in follower.written]
+        pieces = [await self._piece(await self._records.output(value)) for value in follower.written]
         yield _delta(so_far) if (so_far := writing.so_far(pieces)) else ServerSentEvent(comment="waiting for what follows")
         while True:
             try:
@@ -121,13 +121,19 @@ class Streams:
             except FellBehind:
                 return
             if isinstance(item, OutputDelta):
-                if piece := writing.take(item):
+                if piece := writing.take(await self._piece(item)):
                     yield _delta(piece)
             elif item.event.meta.tenant == tenant and item.place.offset > after:
                 writing.settle(item.event)
-                yield _record(item.event, item.place)
+                yield _record(await self._opened(item.event), item.place)
                 if isinstance(item.event.body, ENDED):
                     return
+
+    async def _opened(self, event: SessionEvent) -> SessionEvent:
+        return await self._reader.seals.opened(event, event.meta.aggregate_id)
+
+    async def _piece(self, delta: OutputDelta) -> OutputDelta:
+        return await self._reader.seals.opened(delta, delta.session_id)
 
 
 class Piece(Struct, frozen=True):
@@ -201,4 +207,12 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return {"sealed": value.key_id} if isinstance(value, Sealed) else msgspec.to_builtins(value)
+    match value:
+        case Sealed():
+            return {"sealed": value.key_id}
+        case tuple():
+            return [_plain(each) for each in value]
+        case Struct():
+            return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        case _:
+            return msgspec.to_builtins(value)

@@ -86,19 +86,21 @@ class Turns:
     async def run(self, write: Write) -> AsyncIterator[Turn | str]:
         """The turn after each of its events, and its text piece by piece, until it is over.
 
-        Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany, Unfinished, Rewritten, ReadModelDown.
+        Raises as `Writer.sealed` does, and the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany, Unfinished,
+        Rewritten, ReadModelDown.
         """
         if not self._tail.caught_up:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
-        turn, writing, showing = None, Writing(), Showing(write.home.id)
+        turn, writing, showing, write = None, Writing(), Showing(write.home.id), await self._writer.sealed(write)
         with self._waits.admitted(write.tenant), self._tail.follow(*write.home) as follower:
             await self._writer.send(write)
             async for item in self._records(write, follower):
                 if isinstance(item, OutputDelta):
-                    if turn and (piece := writing.take(item)) and (text := showing.written(turn, piece)):
+                    delta = await self._reader.seals.opened(item, write.home.id)
+                    if turn and (piece := writing.take(delta)) and (text := showing.written(turn, piece)):
                         yield text
                     continue
-                turn = after(turn, item.event)
+                turn = after(turn, await self._reader.seals.opened(item.event, write.home.id))
                 writing.settle(item.event)
                 if isinstance(item.event.body, ReplyRecorded) and (text := showing.recorded(turn)):
                     yield text
@@ -112,7 +114,7 @@ class Turns:
         turn = None
         async for stored in self._reader.events(home.id, tenant):
             if turn or (_began(stored.event) and _position(stored.event.meta.command) == position):
-                turn = after(turn, stored.event)
+                turn = after(turn, await self._reader.seals.opened(stored.event, home.id))
                 if turn.over:
                     break
         if turn is None:
@@ -131,7 +133,7 @@ class Turns:
             raise NotFound(f"There is no session {home.id}.")
         if last != newest:
             raise Declined("The conversation went on after this response: go on from its newest one.")
-        return Conversation(view.summary, started)
+        return Conversation(view.summary, await self._reader.seals.opened(started, home.id))
 
     async def _current(self, home: Home, position: Position) -> None:
         """Until the read model holds the command there, and all that this gateway may have shown of the session. Raises NotYet."""
@@ -215,7 +217,7 @@ def after(turn: Turn | None, event: SessionEvent) -> Turn:
         case ReplyRecorded(content=str() as content):
             return _answered(turn, body, content)
         case ReplyFailed() | TurnStopped():
-            return replace(turn, failure=Failure(body.code, body.reason))
+            return replace(turn, failure=Failure(body.code, "What happened is sealed." if isinstance(body.reason, Sealed) else body.reason))
         case _ if isinstance(body, ENDED):
             return replace(turn, failure=Failure("ended", "The session was ended before the model had answered."))
         case _:

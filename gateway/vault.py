@@ -1,7 +1,6 @@
 """Keys that are kept in Vault or OpenBao: secrets and public keys in KV version 2, and the public halves of transit keys."""
 
 import asyncio
-import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from threading import Lock
@@ -10,36 +9,25 @@ from typing import Any
 import hvac
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from hvac.exceptions import Forbidden, VaultError
+from hvac.exceptions import VaultError
 from joserfc.jwk import Key, OKPKey
 from requests.exceptions import RequestException
 
 from gateway.key_material import PUBLIC, jwk_key, pem_key, secret_key
 from gateway.keyring import Fetched, SourceDown
 from ops.settings import Settings
+from ops.vault import RENEWALS, Login
 
-REQUEST_SECONDS = 2.0
 AGAIN_SECONDS = 60.0
-RENEWALS = 3
-"""How often a lease is looked after within its time."""
 Read = Callable[[hvac.Client], list[Key]]
 
 
 class Vault:
-    """A Source over one login: a token, an AppRole, or this pod's Kubernetes account. Its lease is renewed, else it logs in anew."""
+    """A Source over one login."""
 
     def __init__(self, settings: Settings, name: str, kinds: frozenset[str], read: Read) -> None:
         self.name, self.kinds = f"Vault {name}", kinds
-        self._settings, self._read = settings, read
-        self._client = hvac.Client(
-            settings.vault_addr,
-            timeout=REQUEST_SECONDS,
-            verify=str(settings.vault_cacert) if settings.vault_cacert else True,
-            namespace=settings.vault_namespace,
-            allow_redirects=False,
-        )
-        self._client.token = None  # the library takes one from the environment or a file, which may not be the one that is meant
-        self._renew_at, self._lease = float("-inf"), 0.0
+        self._login, self._read = Login(settings), read
         self._busy = Lock()
 
     async def fetch(self) -> Fetched:
@@ -60,46 +48,10 @@ class Vault:
             self._busy.release()
 
     def _ask(self) -> Fetched:
-        self._keep_login()
-        try:
-            keys = self._read(self._client)
-        except Forbidden:
-            self._login()
-            keys = self._read(self._client)
+        keys = self._login.ask(self._read)
         if not keys:
             raise SourceDown("holds no key that tokens could be checked with")
-        return Fetched(keys, min(AGAIN_SECONDS, self._lease / RENEWALS) if self._lease else AGAIN_SECONDS)
-
-    def _keep_login(self) -> None:
-        if time.monotonic() < self._renew_at:
-            return None
-        if not self._client.token:
-            return self._login()
-        try:
-            self._leased(self._client.auth.token.renew_self()["auth"])
-        except VaultError:
-            self._login()
-        return None
-
-    def _login(self) -> None:
-        """With what the settings name; a Kubernetes token is read anew each time, for it is rotated too."""
-        settings, mount = self._settings, self._settings.vault_auth_mount
-        if settings.vault_role_id:
-            answer = self._client.auth.approle.login(settings.vault_role_id, settings.vault_secret_id, mount_point=mount or "approle")
-            self._leased(answer["auth"])
-        elif settings.vault_kubernetes_role:
-            token = settings.vault_kubernetes_token_file.read_text().strip()
-            answer = self._client.auth.kubernetes.login(settings.vault_kubernetes_role, token, mount_point=mount or "kubernetes")
-            self._leased(answer["auth"])
-        else:
-            self._client.token = settings.vault_token
-            data = self._client.auth.token.lookup_self()["data"]
-            self._leased({"lease_duration": data["ttl"] if data.get("renewable") else 0})
-
-    def _leased(self, auth: Mapping[str, Any]) -> None:
-        """Note when to look after it next. One without a lease does not end."""
-        self._lease = float(auth["lease_duration"])
-        self._renew_at = time.monotonic() + self._lease / RENEWALS if self._lease else float("inf")
+        return Fetched(keys, min(AGAIN_SECONDS, self._login.lease / RENEWALS) if self._login.lease else AGAIN_SECONDS)
 
 
 def kv(settings: Settings, place: str) -> Vault:

@@ -15,11 +15,13 @@ from gateway.problems import NothingSent, OutcomeUnknown
 from gateway.reader import READ_SECONDS, Reader, Stored
 from gateway.recent import settles
 from gateway.records import COMMANDS, Records
+from gateway.sealing import Sealing
 from gateway.tail import FellBehind, Follower, Tail, Taken
 from gateway.waits import Waits
 from ops import metrics
 from projections.queries import ReadModelDown
 from projections.session import EVENTS, Summary, View
+from schemas import sealing
 from schemas.types import common
 from schemas.types.common import CommandMeta, Digest, Refused
 from schemas.types.session import (
@@ -40,7 +42,10 @@ Body = StartSession | PostMessage | CancelSession | CloseSession | ApproveCall |
 
 
 class Write(NamedTuple):
-    """What a caller asks for. `wait` is how many seconds for the end of the turn that it starts; 0: only for Kafka's word."""
+    """What a caller asks for. `wait` is how many seconds for the end of the turn that it starts; 0: only for Kafka's word.
+
+    `subject` is whom a new session is about, if that is not the actor.
+    """
 
     home: Home
     body: Body
@@ -53,6 +58,7 @@ class Write(NamedTuple):
     wait: float
     trace: dict[str, str]
     expected_version: int | None = None
+    subject: str | None = None
 
 
 class Done(NamedTuple):
@@ -71,21 +77,29 @@ class Accepted(NamedTuple):
 class Writer:
     """Writes to sessions. Where they are `governed`, those that start here draw from their tenant's budget for their whole life."""
 
-    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits, *, governed: bool) -> None:
+    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits, sealing: Sealing, *, governed: bool) -> None:
         self._link, self._tail, self._records, self._reader, self._waits = link, tail, records, reader, waits
-        self._governed = governed
+        self._sealing, self._governed = sealing, governed
 
     async def write(self, write: Write) -> Done | Accepted:
-        """Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany."""
+        """Raises the problem that a refusal is, NothingSent, OutcomeUnknown, TooMany, and as `sealed` does."""
         if not self._tail.caught_up:
             raise NothingSent("The gateway is starting, and reads what happened before: nothing was sent.")
-        started = time.perf_counter()
+        started, write = time.perf_counter(), await self.sealed(write)
         with self._waits.admitted(write.tenant), self._tail.follow(*write.home) as follower:
             position = await self.send(write)
             outcome = await self._outcome(write, position, follower) if write.wait else Accepted(position)
         if isinstance(outcome, Done) and isinstance(write.body, StartSession | PostMessage) and write.body.input is not None:
             metrics.turn_seconds.observe(time.perf_counter() - started)
         return outcome
+
+    async def sealed(self, write: Write) -> Write:
+        """As it goes on record: its text sealed, and the digest of its request keyed. Raises as `Sealing.key` does."""
+        key = await self._sealing.key(write.body, write.home, write.tenant, write.subject or write.actor)
+        if key is None:
+            return write
+        body = replace(write.body, seal=key.id) if isinstance(write.body, StartSession) else write.body
+        return write._replace(body=sealing.sealed(body, key, write.home.id), digest=key.digest(write.digest))
 
     async def send(self, write: Write) -> Position:
         """Where Kafka has stored the command. Raises NothingSent, OutcomeUnknown."""

@@ -168,6 +168,7 @@ def main() -> None:
     from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model
     from projections import cli_audit
+    from streams.cli_erase import erase, seal
     from streams.tools.cli import import_mcp
 
     events_app.callback()(cli_replay.events)
@@ -178,6 +179,8 @@ def main() -> None:
     app.command()(cli_read_model.rebuild)
     app.command()(cli_read_model.migrate)
     app.command()(token)
+    app.command()(erase)
+    app.add_typer(seal, name="seal")
     tools.command("import-mcp")(import_mcp(register_definition))
     app.add_typer(tools, name="tools")
     app.add_typer(agents, name="agents")

@@ -1,13 +1,14 @@
 """`soma events`, `soma show`, `soma export`: the record, for people and for pipes."""
 
+import asyncio
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +18,7 @@ from ops import cancelled, kafka, timeline
 from ops import settings as environment
 from ops.log import Log
 from ops.replay import EVENTS, Filter, Recorded, Replay, as_json
+from ops.settings import Settings
 from schemas import places
 from schemas.types.session import SessionEvent
 
@@ -25,6 +27,7 @@ Types = Annotated[list[str] | None, typer.Option("--type", help="Only events of 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="From this time on.")]
 Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="Before this time.")]
+Unseal = Annotated[bool, typer.Option("--unseal", help="Open sealed text, with the keys that can be had here (SOMA_SEAL).")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 WIDE = 160
@@ -32,6 +35,7 @@ WIDE = 160
 out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True)
 POLL_SECONDS = 0.3
+T = TypeVar("T")
 
 
 def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
@@ -44,12 +48,13 @@ def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
     first: Annotated[str | None, typer.Option("--from", help="beginning, or a place such as e3-41.")] = None,
     last: Annotated[int, typer.Option("--last", min=0, max=1_000_000, help="Without --from: so many records, the last ones.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is recorded from now on.")] = False,
+    unseal: Unseal = False,
     json: AsJson = False,
 ) -> None:
     """Show events: the last ones, or a range, filtered."""
     if context.invoked_subcommand:
         return
-    replay, wanted = _replay(), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
+    replay, wanted = _replay(unseal), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
     with _wrong_use():
         ends = replay.ends(replay.partitions(wanted))
         starts = _starts(ends, first, everything=bool(session or since or types or tenant), last=last)
@@ -66,10 +71,11 @@ def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
 def show(
     session: Annotated[str, typer.Argument(help="The session's id.")],
     as_of: Annotated[str | None, typer.Option(help="Up to a version (12), a command's position (3:41) or a time.")] = None,
+    unseal: Unseal = False,
     json: AsJson = False,
 ) -> None:
     """Show a session's timeline, from its record; and where it was cancelled, which effect was at what point then."""
-    replay = _replay()
+    replay = _replay(unseal)
     with _wrong_use():
         moment = places.as_of(as_of) if as_of else None
         ends = replay.ends(replay.partitions(Filter(session)))
@@ -86,13 +92,14 @@ def show(
             out.print("\nWhen the cancel came:", *lines, sep="\n  ", highlight=False, soft_wrap=True, markup=False)
 
 
-def export(
+def export(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
     path: Annotated[Path, typer.Argument(help="A file that ends in .jsonl or .parquet.")],
     session: Session = None,
     types: Types = None,
     tenant: Tenant = None,
     since: Since = None,
     until: Until = None,
+    unseal: Unseal = False,
     history: Annotated[bool, typer.Option("--history", help="Commands with their events, as .jsonl.gz: all of it.")] = False,
 ) -> None:
     """Write the record, or a part of it, to a file for analysis."""
@@ -104,7 +111,7 @@ def export(
     writers = {".jsonl": write_jsonl, ".parquet": write_parquet}
     if path.suffix not in writers:
         raise typer.BadParameter("must end in .jsonl or .parquet", param_hint="PATH")
-    replay, wanted = _replay(), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
+    replay, wanted = _replay(unseal), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
     with _wrong_use():
         ends = replay.ends(replay.partitions(wanted))
     partial = path.with_name(path.name + ".partial")
@@ -123,12 +130,37 @@ def _export_history(path: Path, *, whole: bool) -> None:
     err.print(f"the history is written to {path}")
 
 
-def _replay() -> Replay:
+def _replay(unseal: bool) -> Replay:
     from schemas.registry import Registry
 
     settings = environment.load()
     registry = Registry(kafka.registry(settings))
-    return Replay(Log(kafka.confluent(settings)), registry, registry.codec(EVENTS, SessionEvent))
+    log, codec = Log(kafka.confluent(settings)), registry.codec(EVENTS, SessionEvent)
+    return Replay(log, registry, codec, opened=_opening(settings)) if unseal else Replay(log, registry, codec)
+
+
+def _opening(settings: Settings) -> Callable[[SessionEvent], SessionEvent]:
+    """Opens what is not erased. Ends the command with exit code 1 where the keys cannot be had."""
+    from ops import seal
+
+    seals, runner = _or_exit(lambda: seal.load(settings)), asyncio.Runner()
+    if not seals.on:
+        _fail("Sealing is off, so nothing can be opened: set SOMA_SEAL as the platform has it.")
+    return lambda event: _or_exit(lambda: runner.run(seals.opened(event, event.meta.aggregate_id)))
+
+
+def _or_exit(step: Callable[[], T]) -> T:
+    from ops import seal
+
+    try:
+        return step()
+    except (seal.BadSeal, seal.KeysDown) as error:
+        _fail(str(error))
+
+
+def _fail(problem: str) -> NoReturn:
+    err.print(problem, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def _starts(ends: dict[int, int], first: str | None, *, everything: bool, last: int) -> dict[int, int]:

@@ -54,10 +54,15 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Replay:
-    """An events topic, for people: that of sessions, unless another one is named. Blocks; raises LogUnavailable."""
+    """An events topic, for people: that of sessions, unless another one is named. Blocks; raises LogUnavailable.
 
-    def __init__(self, log: Log, registry: "Registry", codec: Codec[Any], topic: str = EVENTS) -> None:
-        self._log, self._registry, self._codec, self._topic = log, registry, codec, topic
+    `opened` says what is shown of an event, once the chain has been checked over it as it lies there.
+    """
+
+    def __init__(
+        self, log: Log, registry: "Registry", codec: Codec[Any], topic: str = EVENTS, opened: Callable[[Any], Any] = lambda event: event
+    ) -> None:
+        self._log, self._registry, self._codec, self._topic, self._opened = log, registry, codec, topic, opened
 
     def partitions(self, wanted: Filter) -> list[int]:
         """Where records that pass can be. Raises ValueError when the session's id is none."""
@@ -82,7 +87,7 @@ class Replay:
                 continue
             head, valid = head.take(event.meta, record.value or b"", record.offset)
             if valid:
-                yield _recorded(record, event)
+                yield _recorded(record, self._opened(event))
 
     def _head(self, partition: int, start: int) -> Head:
         """The chain up to `start`. In a long log: as the last records before it bear each other out."""

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     # What commands are signed with: keys in hexadecimal, the first of them signs
     soma_command_key: Annotated[Listed, Field(repr=False)] = ()
 
+    # Sealed text (docs/erasure.md): where its keys are
+    soma_seal: Literal["off", "local", "vault"] = "off"
+    soma_seal_master: Path | None = None  # with "local"
+    soma_seal_transit: Annotated[str, Field(pattern=r"^[^/\s]+(/[^/\s]+)*$")] = "transit"  # with "vault": the engine's mount
+
     # Policies
     soma_policy_dir: Path | None = None
     soma_policy_tenant: Annotated[str, Field(min_length=1, max_length=128)] = "default"  # whose published policies are the platform's

@@ -21,7 +21,7 @@ def setup(process: str, settings: Settings) -> None:
     """Log lines to standard output; spans to OTEL_EXPORTER_OTLP_ENDPOINT when that is set."""
     faulthandler.enable()
     logging.basicConfig(level=settings.soma_log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    for chatty in ("httpx", "httpx2", "faust", "mode", "aiokafka"):
+    for chatty in ("httpx", "httpx2", "faust", "mode", "aiokafka", "sse_starlette"):  # the last one writes what it streams
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if settings.otel_exporter_otlp_endpoint:
         provider = TracerProvider(resource=Resource.create({"service.name": f"soma-{process}"}))

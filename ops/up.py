@@ -21,7 +21,7 @@ import httpx
 from rich.console import Console
 from rich.text import Text
 
-from ops import command_key, pepper
+from ops import command_key, pepper, seal_file
 from ops.embedded import kafka, registry
 from ops.embedded.directory import claimed
 from ops.embedded.errors import EmbeddedError
@@ -77,6 +77,8 @@ async def _platform(settings: Settings, data_dir: Path, console: Console) -> Non
         pepper.make(data_dir)
     if not settings.soma_command_key:
         command_key.make(data_dir)
+    if settings.soma_seal == "local":
+        seal_file.make(settings.model_copy(update={"soma_data_dir": data_dir}))
     services, addresses = _embedded(settings, data_dir)
     env = {**os.environ, **addresses, **gate(settings), "SOMA_DATA_DIR": str(data_dir)}
     async with running(services, report):

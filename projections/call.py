@@ -7,9 +7,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from commands.situation import calls_at_all
-from projections.session import Summary
+from projections.session import Summary, shown_text
 from projections.text import rfc3339
-from schemas.types.common import Usage
+from schemas.types.common import Sealed, Usage
 from schemas.types.session import (
     SessionCancelled,
     SessionClosed,
@@ -43,7 +43,7 @@ class Judgement(Struct, frozen=True, array_like=True):
     decision: str
     actor: str
     at: datetime
-    note: str | None
+    note: str | Sealed | None
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ class Call(Struct, frozen=True, kw_only=True):
     result_digest: bytes | None = None
     result_bytes: int | None = None
     artifact: str | None = None
-    note: str | None = None
+    note: str | Sealed | None = None
     cost_micros: int = 0
     index: int = 0
 
@@ -133,7 +133,7 @@ def document(call: Call) -> dict[str, Any]:
         "result_digest": call.result_digest and call.result_digest.hex(),
         "result_bytes": call.result_bytes,
         "artifact": call.artifact,
-        "note": call.note,
+        "note": call.note and shown_text(call.note),
         "cost_micros": call.cost_micros,
         "attempts": [
             {
@@ -150,7 +150,7 @@ def document(call: Call) -> dict[str, Any]:
             "decision": call.judgement.decision,
             "actor": call.judgement.actor,
             "at": rfc3339(call.judgement.at),
-            "note": call.judgement.note,
+            "note": call.judgement.note and shown_text(call.judgement.note),
         },
     }
 

@@ -8,10 +8,11 @@ import msgspec
 from projections.call import Call
 from projections.noun import Amounts, Row
 from projections.reading import Taken
-from projections.session import Summary
+from projections.session import Summary, shown_text
 from projections.text import storable, subject
 from projections.usage import Line, Used
 from schemas.ids import derived_id
+from schemas.types.common import Sealed
 
 _uuid = lru_cache(10_000)(UUID)
 _decoder = msgspec.msgpack.Decoder(Summary)
@@ -47,12 +48,17 @@ def session_row(summary: Summary) -> Row:
         "metadata": {storable(key): storable(value) for key, value in summary.metadata.items()},
         "version": summary.version,
         "messages": summary.messages,
-        "error": error and {"code": storable(error.code), "reason": storable(error.reason)},
+        "error": error and {"code": storable(error.code), "reason": _shown(error.reason)},
         "created_at": summary.created_at,
         "updated_at": summary.updated_at,
         "summary": msgspec.msgpack.encode(summary),
         "owner": storable(subject(summary.started_by)),
     }
+
+
+def _shown(reason: str | Sealed) -> str | dict[str, str]:
+    shown = shown_text(reason)
+    return storable(shown) if isinstance(shown, str) else shown
 
 
 def call_row(call: Call) -> Row:

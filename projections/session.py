@@ -38,7 +38,7 @@ class Failure(Struct, frozen=True):
     """Why the last turn got no reply."""
 
     code: str
-    reason: str
+    reason: str | Sealed
 
 
 class Wish(Struct, frozen=True):
@@ -105,6 +105,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     def outcome(self) -> str | None:
         """How it ended, if it did."""
         return self.state.outcome if isinstance(self.state, Ended) else None
+
+    @property
+    def seal(self) -> str | None:
+        """The id of the key that its text is sealed with, if it is."""
+        return situation.seal_of(self.state)
 
     @property
     def position(self) -> str:
@@ -200,7 +205,7 @@ def overview(summary: Summary) -> dict[str, Any]:
         "version": summary.version,
         "position": summary.position,
         "metadata": summary.metadata,
-        "error": error and {"code": error.code, "reason": error.reason},
+        "error": error and {"code": error.code, "reason": shown_text(error.reason)},
         "usage": {
             "input_tokens": summary.input_tokens,
             "output_tokens": summary.output_tokens,

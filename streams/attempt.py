@@ -11,6 +11,7 @@ from msgspec import Struct
 from tenacity import RetryCallState, Retrying, wait_exponential_jitter
 
 from ops import failpoints, metrics
+from ops.seal import Seals
 from schemas.types.common import Sealed
 from schemas.types.session import Tool, ToolCallApproved, ToolCallRequested
 from schemas.types.tool import Definition
@@ -37,11 +38,12 @@ class Job(Struct, frozen=True):
     call: str
     tool: Tool
     places: list[int]
+    seal: str | None
 
     def about(self, attempt: int) -> About:
         """One attempt at it, for its report."""
         safe, cost = self.tool.repeat_safe, self.tool.cost_micros
-        return About(self.partition, self.session_id, self.tenant, self.call, attempt, safe, cost)
+        return About(self.partition, self.session_id, self.tenant, self.call, attempt, safe, cost, self.seal)
 
 
 class _Claim(Struct):
@@ -56,13 +58,15 @@ class _Claim(Struct):
 class Attempts:
     """The attempts of one executor. A call has at most one here at a time."""
 
-    def __init__(self, id: str, services: Services, tools: Tools, breakers: Breakers, runners: Runners, report: Report) -> None:
-        self._id, self._services, self._tools = id, services, tools
+    def __init__(
+        self, id: str, services: Services, tools: Tools, breakers: Breakers, runners: Runners, report: Report, seals: Seals
+    ) -> None:
+        self._id, self._services, self._tools, self._seals = id, services, tools, seals
         self._breakers, self._runners, self._report = breakers, runners, report
         self._fair = Fair(AT_ONCE)
         self._claims: dict[str, _Claim] = {}
         self._sessions: dict[str, set[str]] = {}
-        self._arguments: LRUCache[str, str] = LRUCache(ARGUMENTS)
+        self._arguments: LRUCache[str, str | Sealed] = LRUCache(ARGUMENTS)
 
     @property
     def count(self) -> int:
@@ -85,7 +89,7 @@ class Attempts:
     def seen(self, event: Any) -> None:
         """Keep the arguments of calls that may come here soon."""
         body = event.body
-        if isinstance(body, ToolCallRequested | ToolCallApproved) and isinstance(body.arguments, str):
+        if isinstance(body, ToolCallRequested | ToolCallApproved) and body.arguments is not None:
             self._arguments[body.call] = body.arguments
 
     def keep(self, session_id: str, open_calls: set[str]) -> None:
@@ -147,6 +151,9 @@ class Attempts:
         await asyncio.sleep(_pause(attempt))
         async with self._fair.turn(job.tenant, job.session_id, job.tool.name, definition.concurrency):
             call, about = await self._call(job), job.about(attempt)
+            if call is None:
+                log.warning("call %s: its arguments cannot be opened, so it is not run: its deadline will end it", job.call)
+                return
             failpoints.reach("executor.claiming")
             await self._report.begin(about, self._id)
             await begun.wait()
@@ -156,20 +163,23 @@ class Attempts:
         await self._report.result(about, result)  # the effect is over: the next one need not wait for the report
         failpoints.reach("executor.reported")
 
-    async def _call(self, job: Job) -> Call:
-        text = self._arguments.get(job.call)
-        if text is None:
-            text = await asyncio.to_thread(self._read_arguments, job)
+    async def _call(self, job: Job) -> Call | None:
+        """None where the arguments stay sealed: they were erased."""
+        found = self._arguments.get(job.call)
+        if found is None:
+            found = await asyncio.to_thread(self._read_arguments, job)
+        text = await self._seals.opened_at_last(found, job.session_id)
+        if isinstance(text, Sealed):
+            return None
         arguments = msgspec.json.decode(text, type=dict[str, Any])
         return Call(job.call, job.session_id, job.tenant, arguments, float(job.tool.timeout_seconds))
 
-    def _read_arguments(self, job: Job) -> str:
+    def _read_arguments(self, job: Job) -> str | Sealed:
         """From the log, where they were asked for, and changed by who approved them."""
-        found = ""
+        found: str | Sealed = ""
         for record in self._services.log.read_at(SESSION.events, job.partition, job.places):
             body = self._services.registry.decode(self._services.events, record.value).body
             if isinstance(body, ToolCallRequested | ToolCallApproved) and body.call == job.call and body.arguments is not None:
-                assert not isinstance(body.arguments, Sealed), "sealed arguments cannot be read here"
                 found = body.arguments
         return found
 
@@ -181,7 +191,7 @@ class Attempts:
         with metrics.calls_running.track_inprogress():
             result = await self._runners.of(job.tenant, job.tool.version, definition).run(call)
         metrics.tool_seconds.labels(job.tool.name, "unsure" if result.unsure else result.outcome).observe(time.monotonic() - begun)
-        await self._breakers.report(job.tenant, job.tool.name, job.call, result)
+        await self._breakers.report(job.tenant, job.tool.name, job.call, result, sealed=job.seal is not None)
         return result
 
 

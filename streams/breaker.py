@@ -35,11 +35,11 @@ class Breakers:
             case _:
                 return None
 
-    async def report(self, tenant: str, name: str, call: str, result: Result) -> None:
-        """Failures count for the breaker; a success matters only after some."""
+    async def report(self, tenant: str, name: str, call: str, result: Result, *, sealed: bool) -> None:
+        """Failures count for the breaker; a success matters only after some. What a tool said to a sealed session stays there."""
         known = self._tools.find(tenant, name)
         if result.fault:
-            reason = result.content.decode(errors="replace")[:REASON_CHARACTERS]
+            reason = "what it said is sealed" if sealed else result.content.decode(errors="replace")[:REASON_CHARACTERS]
             await self._send(tenant, name, derived_id(call, "failed", self._executor), ReportFailure(call=call, reason=reason))
         elif known and known.breaker != Closed():
             await self._send(tenant, name, derived_id(call, "worked", self._executor), ReportSuccess(call=call))

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
+from commands.ledger import DENIED
 from ops import json_schema
 from schemas.chain import digest
 from schemas.types.common import Sealed
@@ -44,7 +45,7 @@ def messages(bodies: Iterable[Any]) -> list[Message]:
             case ToolCallRequested():
                 _attach(told, Wanted(body.call, body.tool, _open(body.arguments)))
             case ToolCallFinished():
-                told.append(Message("tool", _open(body.content), call=body.call))
+                told.append(Message("tool", _result(body), call=body.call))
             case ToolCallSettled():
                 told = [replace(each, content=_open(body.content)) if each.call == body.call else each for each in told]
     return _in_order(told)
@@ -106,6 +107,12 @@ def _in_order(told: list[Message]) -> list[Message]:
         if each.role != "tool":
             ordered += [each, *(results[call.id] for call in each.calls if call.id in results)]
     return ordered
+
+
+def _result(body: ToolCallFinished) -> str:
+    """A denial whose note was sealed says no more than the note in the record."""
+    text = _open(body.content)
+    return f"{DENIED} {text}" if body.outcome == "denied" and not text.startswith(DENIED) and text == body.note else text
 
 
 def _open(text: str | Sealed) -> str:

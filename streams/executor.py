@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
-from commands.situation import calls, unknown_of
-from ops import command_key, kafka, metrics, telemetry
+from commands.situation import calls, seal_of, unknown_of
+from ops import command_key, kafka, metrics, seal, telemetry
 from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
@@ -149,14 +149,15 @@ class Executor(ConsumerRebalanceListener):  # type: ignore[misc]
         """Bring what runs here in line with what these sessions wait for."""
         for id in ids:
             outline = partition.peek(id)
-            self._inquiries.keep(partition.number, id, outline.tenant or "", unknown_of(outline.state))
+            self._inquiries.keep(partition.number, id, outline.tenant or "", unknown_of(outline.state), seal_of(outline.state))
             open_calls = calls(outline.state)
             if not open_calls and not self._attempts.knows(id):
                 continue
             self._attempts.keep(id, {call.call for call in open_calls})
             for call in open_calls:
                 if terms := outline.state.talk.terms.tool(call.tool):
-                    self._want_call(partition, Job(partition.number, id, outline.tenant or "", call.call, terms, outline.places), call)
+                    job = Job(partition.number, id, outline.tenant or "", call.call, terms, outline.places, seal_of(outline.state))
+                    self._want_call(partition, job, call)
 
     def _want_call(self, partition: Partition, job: Job, call: Call) -> None:
         self._others.pop(call.call, None)
@@ -230,8 +231,9 @@ async def serve(settings: Settings) -> None:
         commands=await asyncio.to_thread(registry.codec, TOOL.commands, TOOL.command),
         events=await asyncio.to_thread(registry.codec, TOOL.events, TOOL.event),
     )
-    runners, report = Runners(ways(settings)), Report(services, Artifacts(settings))
-    attempts = Attempts(id, services, tools, Breakers(id, for_tools, tools), runners, report)
+    seals = seal.load(settings)
+    runners, report = Runners(ways(settings)), Report(services, Artifacts(settings, seals), seals)
+    attempts = Attempts(id, services, tools, Breakers(id, for_tools, tools), runners, report, seals)
     inquiries = Inquiries(tools, runners, report)
     astray, admin = Astray(id, services, attempts, arguments), AdminClient(kafka.confluent(settings))
     executor = Executor(id, consumer, services, attempts, inquiries, astray, admin)
@@ -268,6 +270,6 @@ def run(settings: Settings) -> None:
     except (ChainBroken, NotRegistered, LogUnavailable) as error:
         log.critical("%s", error)
         raise SystemExit(1) from None
-    except command_key.BadKey as error:
+    except (command_key.BadKey, seal.BadSeal) as error:
         log.critical("%s", error)
         raise SystemExit(2) from None

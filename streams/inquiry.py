@@ -33,14 +33,14 @@ class Inquiries:
         self._asking: dict[str, dict[str, asyncio.Task[None]]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    def keep(self, partition: int, session_id: str, tenant: str, unknown: Iterable[Unknown]) -> None:
+    def keep(self, partition: int, session_id: str, tenant: str, unknown: Iterable[Unknown], seal: str | None) -> None:
         """These calls of the session are unknown, and no others."""
         wanted, asking = {each.call: each for each in unknown}, self._asking.pop(session_id, {})
         for call in asking.keys() - wanted.keys():
             asking.pop(call).cancel()
         for call, each in wanted.items():
             if call not in asking:
-                about = About(partition, session_id, tenant, call, each.attempt, repeat_safe=False, cost_micros=0)
+                about = About(partition, session_id, tenant, call, each.attempt, repeat_safe=False, cost_micros=0, seal=seal)
                 asking[call] = asyncio.create_task(self._ask(about, each), name=f"call {call} status")
         if asking:
             self._asking[session_id] = asking

@@ -20,6 +20,7 @@ from commands.session import ModelCall, is_message, result_id
 from commands.talk import cost
 from ops import failpoints, metrics
 from ops.models import Model
+from ops.seal import Erased, Seals
 from ops.telemetry import span
 from schemas.codec import Codec
 from schemas.ids import new_id, partition_of
@@ -41,6 +42,10 @@ REPLY_CHARACTERS = 200_000
 """A longer reply is given up: its record must fit into one append."""
 DELTA_SECONDS = 0.05
 """Pieces that a model writes within this time go out as one delta."""
+
+ERASED = "The key of the session's text was destroyed: nobody can read what was said in it."
+Said = tuple[str, Any]
+"""What was said, and the session in which it was: sealed text can be opened only as that one's."""
 
 
 class Reply(Struct):
@@ -73,8 +78,8 @@ class Running(Struct, frozen=True):
 class Orchestrator:
     """The Effects of sessions. `start` once the services exist; everything runs on one event loop."""
 
-    def __init__(self, models: Mapping[str, Model], output: Codec[OutputDelta], tools: Tools) -> None:
-        self._models, self._output, self._tools = models, output, tools
+    def __init__(self, models: Mapping[str, Model], output: Codec[OutputDelta], tools: Tools, seals: Seals) -> None:
+        self._models, self._output, self._tools, self._seals = models, output, tools, seals
         self._repliers: dict[str, Replier] = {name: replier(model) for name, model in models.items()}
         self._places = {name: asyncio.Semaphore(model.concurrency) for name, model in models.items()}
         self._running: dict[str, Running] = {}
@@ -120,7 +125,7 @@ class Orchestrator:
         """One call, from the conversation to the command that records its outcome."""
         with span("model call", trace, model=job.call.model) as onward:
             started = time.perf_counter()
-            outcome = await self._outcome(job)
+            outcome = await self._sealed(job, await self._outcome(job))
             kind = "reply" if isinstance(outcome, RecordReply) else outcome.code
             metrics.model_seconds.labels(job.call.model, kind).observe(time.perf_counter() - started)
             failpoints.reach("worker.answered")
@@ -139,6 +144,8 @@ class Orchestrator:
             return _failure(call, reply, "deadline", f"The model did not answer within {seconds:.0f} s.")
         except Rejected as error:
             return _failure(call, reply, "rejected", str(error))
+        except Erased:
+            return _failure(call, reply, "erased", ERASED)
         content, usage = "".join(reply.text), _priced(call, ending.usage)
         if len(content) > REPLY_CHARACTERS:
             return _failure(call, reply, "too_large", f"The reply is longer than {REPLY_CHARACTERS} characters.", usage)
@@ -151,10 +158,18 @@ class Orchestrator:
             calls=asked(ending.calls, tools),
         )
 
+    async def _sealed(self, job: Job, outcome: RecordReply | RecordFailure) -> RecordReply | RecordFailure:
+        """For the record. A reply to a session that was erased meanwhile is not kept, but what it cost."""
+        try:
+            return await self._seals.sealed_at_last(outcome, job.call.seal, job.session_id)
+        except Erased:
+            return RecordFailure(request=outcome.request, attempt=outcome.attempt, code="erased", reason=ERASED, usage=outcome.usage)
+
     async def _prompt(self, job: Job, tools: Mapping[str, Definition]) -> Prompt:
         offers = tuple(Offer(name, tool.description, tool.parameters) for name, tool in tools.items())
         most = self._models[job.call.model].max_tokens
-        return Prompt(messages(await self._conversation(job)), min(job.call.max_tokens or most, most), offers)
+        told = [await self._seals.opened_at_last(body, id) for id, body in await self._conversation(job)]
+        return Prompt(messages(told), min(job.call.max_tokens or most, most), offers)
 
     async def _ask(self, job: Job, prompt: Prompt, reply: Reply, seconds: float) -> Ending:
         """Ask, again while the server is unavailable: the deadline around this ends it. Each attempt begins its text anew."""
@@ -171,13 +186,14 @@ class Orchestrator:
         raise AssertionError("a reply ends with its Ending")
 
     async def _delta(self, job: Job, reply: Reply) -> None:
-        """Hand on what was written since the last delta; nobody waits for it, and the recorded reply supersedes it."""
+        """Hand on what was written since the last delta; nobody waits for it, and the recorded reply supersedes it. Raises Erased."""
         now = time.monotonic()
         if now - reply.flushed < DELTA_SECONDS:
             return
         text = "".join(reply.text[reply.sent :])
         delta = OutputDelta(session_id=job.session_id, request=job.call.request, attempt=reply.attempt, index=reply.index, text=text)
         reply.flushed, reply.sent, reply.index = now, len(reply.text), reply.index + 1
+        delta = await self._seals.sealed_at_last(delta, job.call.seal, job.session_id)
         await self._ready().side.send(OUTPUT, self._output.encode(delta), job.session_id.encode(), partition=job.partition)
 
     async def _report(self, job: Job, outcome: RecordReply | RecordFailure, trace: dict[str, str]) -> None:
@@ -187,7 +203,7 @@ class Orchestrator:
             with attempt:
                 await self._ready().send(SESSION, job.partition, id, command_id, job.tenant, outcome, trace)
 
-    async def _conversation(self, job: Job) -> list[Any]:
+    async def _conversation(self, job: Job) -> list[Said]:
         """Records, from memory when that holds all, else from the log by their places; those of the session it was forked from first."""
         kept = self._conversations.get(job.session_id)
         if kept is None or len(kept) != len(job.places):
@@ -195,16 +211,17 @@ class Orchestrator:
             self._conversations[job.session_id] = kept
         first = kept[0] if kept else None
         if isinstance(first, SessionStarted) and first.origin:
-            return [*await asyncio.to_thread(self._read_origin, first.origin), *kept]
-        return list(kept)
+            return [*await asyncio.to_thread(self._read_origin, first.origin), *_said(job.session_id, kept)]
+        return _said(job.session_id, kept)
 
     def _read(self, job: Job) -> list[Any]:
         return self._bodies(job.partition, job.places)
 
-    def _read_origin(self, origin: Origin) -> list[Any]:
+    def _read_origin(self, origin: Origin) -> list[Said]:
         bodies = self._bodies(partition_of(origin.session_id), origin.places)
         first = bodies[0] if bodies else None
-        return [*(self._read_origin(first.origin) if isinstance(first, SessionStarted) and first.origin else ()), *bodies]
+        earlier = self._read_origin(first.origin) if isinstance(first, SessionStarted) and first.origin else []
+        return [*earlier, *_said(origin.session_id, bodies)]
 
     def _bodies(self, partition: int, places: Sequence[int]) -> list[Any]:
         services = self._ready()
@@ -214,6 +231,10 @@ class Orchestrator:
     def _ready(self) -> Services:
         assert self._services, "start() comes before want()"
         return self._services
+
+
+def _said(session_id: str, bodies: Sequence[Any]) -> list[Said]:
+    return [(session_id, body) for body in bodies]
 
 
 def _priced(call: ModelCall, usage: Usage | None) -> Usage | None:

@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential_jitter
 
 from commands.session import ModelCall
-from ops import command_key, kafka, models, telemetry
+from ops import command_key, kafka, models, seal, telemetry
 from ops.log import Log, LogUnavailable, Record
 from ops.settings import Settings
 from schemas.chain import ChainBroken
@@ -58,7 +58,7 @@ class Worker:
         await asyncio.gather(producer.start(), side.start())
         registry = Registry(kafka.registry(self._settings))
         output = await asyncio.to_thread(registry.codec, OUTPUT, OutputDelta)
-        orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry))
+        orchestrator = Orchestrator(models.load(self._settings.soma_models_file), output, self._follow(registry), seal.load(self._settings))
         draws, answers = Draws(), Answers()
         effects: dict[str, Effects] = {SESSION.name: Both(ModelCall, orchestrator, draws), BUDGET.name: answers}
         effects |= {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS, POLICY, RELATION, AUDIT)}
@@ -271,7 +271,7 @@ def _halt_on_error(task: "asyncio.Task[None]") -> None:
 
 
 def _halt(error: BaseException) -> None:
-    wrong_settings = isinstance(error, models.ModelsFileError | command_key.BadKey)
+    wrong_settings = isinstance(error, models.ModelsFileError | command_key.BadKey | seal.BadSeal)
     expected = wrong_settings or isinstance(error, Halt | ChainBroken | LogUnavailable | NotRegistered | KafkaError)
     log.critical("stopping: %s", error, exc_info=None if expected else error)
     logging.shutdown()

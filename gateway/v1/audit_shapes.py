@@ -38,7 +38,7 @@ class Decision(BaseModel):
     place: Annotated[str, Field(description="Its record in the topic soma.audit.")]
     at: str
     actor: Annotated[str, Field(description="Empty where nobody was proved.")]
-    kind: Literal["user", "key", "anonymous", "unknown"]
+    kind: Literal["user", "key", "anonymous", "unknown", "operator"]
     action: str
     resource: Annotated[str, Field(description="The kind of what the action is done to.")]
     resource_id: str | None

@@ -19,6 +19,8 @@ from gateway.problems import (
     NotFound,
     NotYet,
     ReadModelDown,
+    SealDown,
+    SubjectErased,
 )
 from gateway.v1.asking import Asking, Fresh, IfNoneMatch, matches
 from gateway.v1.call_shapes import DETAILED, ENTRY, Approval, Approvals, Denial, Detailed, Ledger, Settlement, Status
@@ -27,6 +29,7 @@ from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, Change, Id, Li
 from gateway.v1.shapes import Session
 from ops import json_schema
 from ops.artifacts import StoreDown
+from ops.seal import Erased
 from projections.call import Call, document
 from projections.queries import BadCursor, CallFilters, CallPage
 from projections.session import shown_text
@@ -44,7 +47,7 @@ from schemas.types.session import (
 
 router = APIRouter(tags=["tool calls"])
 CallId = Annotated[str, Path(max_length=64, description="The call's id.", examples=[ENTRY["id"]])]
-READ = (Malformed, Invalid, ReadModelDown, NotYet)
+READ = (Malformed, Invalid, ReadModelDown, NotYet, SealDown)
 PLAIN = "text/plain; charset=utf-8"
 WHOLE: Responses = {
     200: {
@@ -127,7 +130,7 @@ async def read_call(session_id: Id, call: CallId, gateway: Gateway, caller: Call
     dependencies=[needs("call.read")],
     summary="Read a tool call's whole result",
     response_class=PlainTextResponse,
-    responses=WHOLE | bad(*READ, NotFound, ArtifactsDown),
+    responses=WHOLE | bad(*READ, NotFound, SubjectErased, ArtifactsDown),
 )
 async def read_result(
     session_id: Id, call: CallId, gateway: Gateway, caller: Caller, fresh: Fresh, if_none_match: IfNoneMatch = None
@@ -147,6 +150,8 @@ async def read_result(
         pieces = await gateway.artifacts.read(entry.artifact)
     except FileNotFoundError:
         raise NotFound(f"The result is not in the artifact store any more: {entry.artifact} is missing there.") from None
+    except Erased:
+        raise SubjectErased("The key of the result was destroyed: nobody can read it.") from None
     except StoreDown as error:
         raise ArtifactsDown(str(error)) from error
     return StreamingResponse(pieces, headers={**headers, "Content-Length": str(entry.result_bytes)}, media_type=PLAIN)
@@ -234,7 +239,8 @@ async def _check(gateway: Parts, change: Change, call: str, arguments: Any) -> N
 
 async def _page(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> Response:
     page = await _calls(gateway, caller, filters, cursor, limit)
-    return json({"calls": [document(call) for call in page.calls], "next_cursor": page.cursor})
+    opened = [await gateway.reader.seals.opened(call, call.session_id) for call in page.calls]
+    return json({"calls": [document(call) for call in opened], "next_cursor": page.cursor})
 
 
 async def _calls(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> CallPage:
@@ -255,16 +261,16 @@ async def found(gateway: Parts, home: Home, call: str, tenant: str) -> Call:
 
 
 async def _shown(gateway: Parts, call: Call) -> str:
-    """The result as the record has it. Raises NotFound where it is sealed."""
+    """The result as the record has it. Raises SubjectErased where it stays sealed."""
     result = (await detailed(gateway, call))["result"]
     if not isinstance(result, str):
-        raise NotFound("The result is sealed, and is not shown here.")
+        raise SubjectErased("The result is sealed with a key that is not to be had here.")
     return result
 
 
 async def detailed(gateway: Parts, call: Call) -> dict[str, Any]:
     """With the text, which lies in the session's records."""
-    arguments = result = None
+    seals, arguments, result = gateway.reader.seals, None, None
     async for stored in gateway.reader.events(call.session_id, call.tenant):
         body = stored.event.body
         if getattr(body, "call", None) != call.id:
@@ -273,4 +279,6 @@ async def detailed(gateway: Parts, call: Call) -> dict[str, Any]:
             arguments = body.arguments or arguments
         if isinstance(body, ToolCallFinished | ToolCallSettled):
             result = body.content
-    return {**document(call), "arguments": arguments and shown_text(arguments), "result": result and shown_text(result)}
+    arguments, result = await seals.opened((arguments, result), call.session_id)
+    shown = document(await seals.opened(call, call.session_id))
+    return {**shown, "arguments": arguments and shown_text(arguments), "result": result and shown_text(result)}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from gateway.v1.responses import SESSION
-from gateway.v1.shapes import Input, Request
+from gateway.v1.shapes import Input, Request, Sealed
 
 ENTRY: dict[str, Any] = {
     "id": "6f0c9d3a-7c1e-5a52-9c1a-0d5f7c7e8a11",
@@ -78,7 +78,7 @@ class Judgement(BaseModel):
     decision: Literal["approved", "denied"]
     actor: str
     at: str
-    note: str | None
+    note: str | Sealed | None
 
 
 class Entry(BaseModel):
@@ -97,7 +97,7 @@ class Entry(BaseModel):
     result_digest: str | None
     result_bytes: int | None
     artifact: Annotated[str | None, Field(description="Where a large result lies, in the artifact store.")]
-    note: str | None
+    note: str | Sealed | None
     cost_micros: int
     attempts: list[Attempt]
     approval: Judgement | None

@@ -22,6 +22,7 @@ from gateway.problems import (
     Problem,
     ReadModelDown,
     Rewritten,
+    SealDown,
     TooLarge,
     TooMany,
     Unfinished,
@@ -54,7 +55,7 @@ EXAMPLE = {
 STREAM = (
     f'data: {{"id":"{ID}","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{{"content":"echo:"}}}}]}}\n\ndata: [DONE]\n\n'
 )
-COMMON = (Malformed, TooLarge, NotJson, Invalid, UnknownModel, KeyReused, UnknownTool, TooMany, OutcomeUnknown, ReadModelDown)
+COMMON = (Malformed, TooLarge, NotJson, Invalid, UnknownModel, KeyReused, UnknownTool, TooMany, OutcomeUnknown, ReadModelDown, SealDown)
 
 
 async def wanted_terms(body: NewCompletion, caller: Caller, gateway: Gateway) -> Facts:

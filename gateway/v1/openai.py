@@ -8,7 +8,6 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
@@ -33,10 +32,11 @@ from gateway.problems import (
 from gateway.stream import HEARTBEAT_SECONDS, SEND_SECONDS
 from gateway.turn import Turn
 from gateway.v1.asking import Asked, digest_of
-from gateway.v1.openai_shapes import Message, OpenAIError
+from gateway.v1.openai_shapes import Message, NewCompletion, NewResponse, OpenAIError
 from gateway.v1.responses import GATE, Responses, json, verbatim
 from gateway.v1.shapes import INPUT_BYTES
 from gateway.writer import Write
+from ops.seal import KeysDown
 from projections.queries import ReadModelDown
 from schemas.types.session import PostMessage, Said, StartSession
 
@@ -60,13 +60,13 @@ class Door(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 return await handle(request)
-            except (Problem, ReadModelDown, RequestValidationError, HTTPException) as error:
+            except (Problem, ReadModelDown, KeysDown, RequestValidationError, HTTPException) as error:
                 return refusal(error)
 
         return handled
 
 
-def refusal(error: Problem | ReadModelDown | RequestValidationError | HTTPException) -> Response:
+def refusal(error: Problem | ReadModelDown | KeysDown | RequestValidationError | HTTPException) -> Response:
     """The problem in OpenAI's shape, with the status by which its clients know what kind it is."""
     problem = problems.of(error)
     headers = dict(problem.headers)
@@ -148,10 +148,11 @@ async def opened(gateway: Parts, asked: Asked, key: str) -> Home:
     return home
 
 
-def write(asked: Asked, home: Home, key: str, route: str, command: StartSession | PostMessage, body: BaseModel) -> Write:
-    """The write that begins a turn."""
+def write(asked: Asked, home: Home, key: str, route: str, command: StartSession | PostMessage, body: NewCompletion | NewResponse) -> Write:
+    """The write that begins a turn. A new session is about the `user` whom the client names."""
     principal = asked.principal
-    return Write(home, command, route, key, digest_of(body), principal.tenant, principal.actor, asked.policy, 0, asked.trace)
+    who = principal.tenant, principal.actor, asked.policy, 0, asked.trace
+    return Write(home, command, route, key, digest_of(body), *who, subject=body.user)
 
 
 def name(kind: str, turn: Turn) -> str:

@@ -22,6 +22,8 @@ from gateway.problems import (
     Problem,
     ReadModelDown,
     Rewritten,
+    SealDown,
+    SubjectErased,
     TooManyCommands,
     Unfinished,
     VersionConflict,
@@ -105,7 +107,7 @@ async def asked_for(response_id: ResponseId) -> Facts:
     response_model=Shape,
     responses=openai.answers(200, "The answer, whole or as it is written", EXAMPLE, STREAM)
     | openai.refuses(
-        *(*COMMON, NotFound, Busy, Ended, Full, OverBudget, VersionConflict, Declined, TooManyCommands, NotYet),
+        *(*COMMON, NotFound, Busy, Ended, SubjectErased, Full, OverBudget, VersionConflict, Declined, TooManyCommands, NotYet),
         *(NoReply, Rewritten, Unfinished),
     ),
 )
@@ -131,7 +133,7 @@ async def respond(body: NewResponse, asked: Asking, gateway: Gateway) -> Respons
     dependencies=[needs("response.read", asked_for)],
     summary="Read a response",
     response_model=Shape,
-    responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown),
+    responses=openai.answers(200, "The response", EXAMPLE, STREAM) | openai.refuses(NotFound, Invalid, NotYet, ReadModelDown, SealDown),
 )
 async def read(response_id: ResponseId, gateway: Gateway, caller: Caller) -> Response:
     """The turn as it is recorded: `in_progress` as long as it is not over."""

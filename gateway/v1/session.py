@@ -23,6 +23,8 @@ from gateway.problems import (
     OutcomeUnknown,
     OverBudget,
     ReadModelDown,
+    SealDown,
+    SubjectErased,
     TooLarge,
     TooMany,
     TooManyCommands,
@@ -36,7 +38,7 @@ from gateway.reader import READ_SECONDS
 from gateway.stream import document as event_document
 from gateway.v1.asking import After, Asked, Asking, Expected, Fresh, Freshness, IfNoneMatch, Wanted, digest_of, matches
 from gateway.v1.responses import ACCEPTED, EVENT, OVERVIEW, SESSION, STREAM, bad, good, json, marks, of_session
-from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, NewMessage, NewSession, Session, SessionList
+from gateway.v1.shapes import Accepted, Cancellation, Closing, EventPage, Execution, Fork, NewMessage, NewSession, Session, SessionList
 from gateway.v1.starting import Opening, facts, requested, started
 from gateway.writer import Body, Done, Write
 from projections.queries import BadCursor
@@ -55,7 +57,7 @@ HEADERS = {
 LOCATION = {"Location": "The session."}
 ACCEPTED_RESPONSE = good(202, "Recorded; what became of it is not known yet", ACCEPTED, LOCATION | HEADERS)
 ACCEPTED_RESPONSE[202]["model"] = Accepted
-WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown)
+WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, SubjectErased, TooMany, TooManyCommands, SealDown, OutcomeUnknown)
 
 START_ERRORS = (*WRITE, NotFound, UnknownModel, UnknownAgent, UnknownTool, OverBudget)
 
@@ -150,7 +152,7 @@ async def close(change: Changing, gateway: Gateway, body: Closing | None = None)
     summary="List sessions",
     response_model=SessionList,
     responses=good(200, "A page, the newest first", {"sessions": [OVERVIEW], "next_cursor": None})
-    | bad(Malformed, Invalid, ReadModelDown, NotYet),
+    | bad(Malformed, Invalid, ReadModelDown, SealDown, NotYet),
 )
 async def sessions(
     gateway: Gateway,
@@ -167,8 +169,8 @@ async def sessions(
     except BadCursor as error:
         raise Malformed(str(error)) from error
     seen = await gateway.relations.among(caller, [summary.id for summary in page.sessions])
-    shown = [overview(summary) for summary in page.sessions if summary.id in seen]
-    return json({"sessions": shown, "next_cursor": page.cursor}, headers=fresh.prefer.applied())
+    opened = [await gateway.reader.seals.opened(summary, summary.id) for summary in page.sessions if summary.id in seen]
+    return json({"sessions": [overview(summary) for summary in opened], "next_cursor": page.cursor}, headers=fresh.prefer.applied())
 
 
 @router.get(
@@ -178,7 +180,7 @@ async def sessions(
     response_model=Session,
     responses=good(200, "The session", SESSION, HEADERS)
     | {304: {"description": "It is still at the version of If-None-Match"}}
-    | bad(Malformed, NotFound, Invalid, ReadModelDown, NotYet),
+    | bad(Malformed, NotFound, Invalid, ReadModelDown, SealDown, NotYet),
 )
 async def read(
     session_id: Id,
@@ -221,7 +223,7 @@ async def read(
     response_model=EventPage,
     responses=good(200, "The events, as a page or as they happen", {"events": [EVENT], "next_after": "e0-42", "more": False}, stream=STREAM)
     | {204: {"description": "The session has ended, and nothing comes after the event named"}}
-    | bad(Malformed, NotFound, Invalid, TooMany, ReadModelDown, NotYet),
+    | bad(Malformed, NotFound, Invalid, TooMany, ReadModelDown, SealDown, NotYet),
 )
 async def events(
     session_id: Id,
@@ -247,8 +249,8 @@ async def events(
     if await gateway.reader.queries.session(home.id, caller.tenant) is None:
         raise NotFound(f"There is no session {session_id}.")
     found = await gateway.reader.page(home.id, caller.tenant, behind, limit + 1)
-    page, more = found[:limit], len(found) > limit
-    last = page[-1].place if page else after
+    page, more = [(place, await gateway.reader.seals.opened(event, home.id)) for place, event in found[:limit]], len(found) > limit
+    last = page[-1][0] if page else after
     return json({"events": [event_document(event, place) for place, event in page], "next_after": last and str(last), "more": more})
 
 
@@ -269,13 +271,15 @@ async def change_session(gateway: Parts, change: Change, action: str, command: B
     return await write(gateway, asked, Write(home, command, route, key, digest_of(body), *_who(gateway, asked), expected), 200)
 
 
-async def opening(gateway: Parts, asked: Asked, command: StartSession, body: BaseModel | None, route: str = START) -> Write:
+async def opening(
+    gateway: Parts, asked: Asked, command: StartSession, body: NewSession | Fork | Execution | None, route: str = START
+) -> Write:
     """The write that opens a session, whose id is made from the key and the route. Raises NothingSent, Malformed."""
     key = asked.key or gateway.identity.start_key()
     route = gateway.relations.scoped(route, asked.principal)
     home = await gateway.identity.session(asked.principal.tenant, key, route)
     await gateway.relations.check_key(asked.principal, asked.key, home)
-    return Write(home, command, route, key, digest_of(body), *_who(gateway, asked))
+    return Write(home, command, route, key, digest_of(body), *_who(gateway, asked), subject=body.subject if body else None)
 
 
 async def write(gateway: Parts, asked: Asked, write: Write, status: int) -> Response:

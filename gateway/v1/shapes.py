@@ -16,6 +16,16 @@ def _within_bytes(text: str) -> str:
 
 
 Input = Annotated[str, Field(min_length=1, max_length=INPUT_BYTES), AfterValidator(_within_bytes)]
+Subject = Annotated[
+    str | None,
+    Field(
+        min_length=1,
+        max_length=256,
+        description="Whom it is about, in words of your own: `soma erase --subject` makes the text of all its sessions unreadable. "
+        "Null: who asks. It is not recorded, and not shown again.",
+        examples=["customer-4711"],
+    ),
+]
 Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
 
@@ -58,6 +68,7 @@ class NewSession(Request):
     limits: Annotated[
         Limits | None, Field(description="What the session may use; with an agent, no more than that allows.", examples=[{"calls": 20}])
     ] = None
+    subject: Subject = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -81,6 +92,7 @@ class Fork(Request):
     input: Annotated[Input | None, Field(description="The next message.", examples=["and in French?"])] = None
     metadata: Annotated[Metadata | None, Field(description="Other labels than the session's.", examples=[{"try": "2"}])] = None
     limits: Annotated[Limits | None, Field(description="Other limits than the session's; used up anew.", examples=[{"calls": 20}])] = None
+    subject: Subject = None
 
 
 class Execution(Request):
@@ -90,6 +102,7 @@ class Execution(Request):
     arguments: Annotated[dict[str, Any], Field(description="As the tool's schema says.", examples=[{"expression": "6*7"}])] = {}
     metadata: Annotated[Metadata, Field(description="Labels of your own, at most 16.", examples=[{"team": "blue"}])] = {}
     limits: Annotated[Limits | None, Field(description="What the call may use.", examples=[{"cost_micros": 1000}])] = None
+    subject: Subject = None
 
 
 class NewMessage(Request):
@@ -137,7 +150,7 @@ class Failure(BaseModel):
     """Why the last turn got no reply."""
 
     code: Annotated[str, Field(examples=["deadline"], description="deadline, unavailable, rejected, too_large, budget, steps …")]
-    reason: str
+    reason: str | Sealed
 
 
 class Usage(BaseModel):

@@ -34,7 +34,7 @@ class ApproveCall(Struct, frozen=True, kw_only=True, tag=True):
 
     call: str
     digest: Digest
-    note: str | None = None
+    note: str | Sealed | None = None
     arguments: str | Sealed | None = None
     arguments_digest: Digest | None = None
 
@@ -47,7 +47,7 @@ class AskedCall(Struct, frozen=True, kw_only=True):
     arguments: str | Sealed
     digest: Digest
     needs_approval: bool = False
-    problem: str | None = None
+    problem: str | Sealed | None = None
 
 
 class BeginCall(Struct, frozen=True, kw_only=True, tag=True):
@@ -61,7 +61,7 @@ class BeginCall(Struct, frozen=True, kw_only=True, tag=True):
 class CancelSession(Struct, frozen=True, kw_only=True, tag=True):
     """Stop what runs and end the session."""
 
-    reason: str | None = None
+    reason: str | Sealed | None = None
 
 
 class CloseSession(Struct, frozen=True, kw_only=True, tag=True):
@@ -72,7 +72,7 @@ class DenyCall(Struct, frozen=True, kw_only=True, tag=True):
     """A person refuses a call."""
 
     call: str
-    note: str | None = None
+    note: str | Sealed | None = None
 
 
 class ExpireSession(Struct, frozen=True, kw_only=True, tag=True):
@@ -152,7 +152,7 @@ class RecordFailure(Struct, frozen=True, kw_only=True, tag=True):
     request: int
     attempt: str
     code: str
-    reason: str
+    reason: str | Sealed
     usage: Usage | None = None
 
 
@@ -187,7 +187,7 @@ class ReplyFailed(Struct, frozen=True, kw_only=True, tag=True):
     request: int
     attempt: str
     code: str
-    reason: str
+    reason: str | Sealed
     usage: Usage | None = None
 
 
@@ -219,7 +219,7 @@ class Said(Struct, frozen=True, kw_only=True):
 class SessionCancelled(Struct, frozen=True, kw_only=True, tag=True):
     """Ended by a caller, whatever ran."""
 
-    reason: str | None = None
+    reason: str | Sealed | None = None
 
 
 class SessionClosed(Struct, frozen=True, kw_only=True, tag=True):
@@ -257,6 +257,7 @@ class StartSession(Struct, frozen=True, kw_only=True, tag=True):
     call: AskedCall | None = None
     history: tuple[Said, ...] = ()
     governed: bool = False
+    seal: str | None = None
 
 
 class SettleCall(Struct, frozen=True, kw_only=True, tag=True):
@@ -266,7 +267,7 @@ class SettleCall(Struct, frozen=True, kw_only=True, tag=True):
     outcome: str
     content: str | Sealed
     digest: Digest
-    note: str | None = None
+    note: str | Sealed | None = None
 
 
 class SessionCommand(Struct, frozen=True, kw_only=True):
@@ -293,6 +294,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag=True):
     direct: bool = False
     history: tuple[Said, ...] = ()
     governed: bool = False
+    seal: str | None = None
 
 
 class SessionExpired(Struct, frozen=True, kw_only=True, tag=True):
@@ -316,7 +318,7 @@ class ToolCallApproved(Struct, frozen=True, kw_only=True, tag=True):
     """A person let the call go on."""
 
     call: str
-    note: str | None = None
+    note: str | Sealed | None = None
     arguments: str | Sealed | None = None
     digest: Digest
     deadline: datetime
@@ -341,7 +343,7 @@ class ToolCallFinished(Struct, frozen=True, kw_only=True, tag=True):
     digest: Digest
     bytes: int
     artifact: str | None = None
-    note: str | None = None
+    note: str | Sealed | None = None
     usage: Usage | None = None
 
 
@@ -354,7 +356,7 @@ class ToolCallSettled(Struct, frozen=True, kw_only=True, tag=True):
     digest: Digest
     bytes: int | None = None
     artifact: str | None = None
-    note: str | None = None
+    note: str | Sealed | None = None
     usage: Usage | None = None
 
 

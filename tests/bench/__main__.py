@@ -36,6 +36,7 @@ from schemas.types.common import CommandMeta
 from schemas.types.session import SessionCommand, SessionEvent, StartSession
 from tests.bench.load import Loop, raw_hop, sessions
 from tests.bench.runs import PRIVATE, runs
+from tests.bench.sealing import sealing
 from tests.faults.cluster import Cluster
 from tests.history import make_history, produce
 
@@ -176,6 +177,9 @@ def show(result: dict[str, Any]) -> Table:
     cancel = result["runs"]["cancel"]
     table.add_row("cancel to the end of the tool's request", f"p50 {cancel['p50']:.1f}  p99 {cancel['p99']:.1f} ms", "", "")
     table.add_row("one worker alone, decide and append", f"{result['worker']['per_second']:.0f} commands/s", "", "≥ 4,000")
+    sealed = result["sealing"]
+    figures = f"p50 {sealed['p50_sealed']:.1f} ms, without {sealed['p50']:.1f} ms"
+    table.add_row("POST to recorded reply, sealed, 1 at a time", figures, f"{sealed['ratio']:.2f} times one without", "")
     if large := result.get("large"):
         table.add_row("rebuild of the read model", f"{large['rebuild']['events_per_second']} events/s", "", "≥ 60,000")
         table.add_row(f"first fold of {large['sessions']} sessions, to a reply", f"{large['first_fold_s']:.1f} s", "", "")
@@ -205,6 +209,11 @@ async def measure(loops: list[tuple[int, int]], commands: int, large: int) -> di
             out.print(f"one worker alone, {commands} commands")
             result["worker"] = await worker_alone(settings, cluster, commands)
             await cluster.settle(workers=1)
+            soma(env, "verify")
+    with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:
+        async with platform(Path(name)) as (settings, env):
+            out.print("with sealed text, and without")
+            result["sealing"] = await sealing(settings, Path(name), loops[0][1] // 4)
             soma(env, "verify")
     if large:
         with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:

@@ -230,6 +230,16 @@ async def until(client: httpx.AsyncClient, part: str, status: str) -> str:
         return str(found["detail"])
 
 
+async def healthy(client: httpx.AsyncClient) -> None:
+    """Once a gateway of another process serves, and is well itself."""
+    async with asyncio.timeout(90):
+        while True:
+            with suppress(httpx.TransportError):
+                if (await client.get("/health")).json()["parts"]["gateway"]["status"] == "ok":
+                    return
+            await asyncio.sleep(0.2)
+
+
 async def last_event(platform: Platform, session_id: str) -> tuple[Codec[SessionEvent], SessionEvent]:
     """The session's newest event, and the codec to write another."""
     reader = platform.gateway.app.state.parts.reader

@@ -2,18 +2,15 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psycopg
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from ops import kafka
-from ops.log import Log
 from ops.settings import Settings
 from tests.faults.cluster import Process, environment, until
+from tests.gateway.platform import healthy
+from tests.gateway.search import tables, topics
 from tests.gateway.signing import SECRET, bearer, hs256, saying
 
 PROMPT, INSTRUCTIONS, TOOL_SECRET = "canary-prompt-5b1e", "canary-instructions-77ac", "canary-toolsecret-90d3"
@@ -44,13 +41,13 @@ async def test_no_secret_and_no_text_is_in_a_log_and_none_but_text_is_on_record(
         await process.start()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{canaries.gateway_port}", timeout=40) as client:
         await until(lambda: "of soma.audit.commands" in logs["worker"].read_text(), "the worker owns the audit")
-        await _healthy(client)
+        await healthy(client)
         secrets = await _use(client, token)
         await _recorded(client, token)
     for process in reversed(processes):
         await process.stop()
     # then text is on record in the topics and tables of sessions alone
-    places = dict(_topics(canaries)) | dict(_tables(canaries)) | {f"log {role}": log.read_bytes() for role, log in logs.items()}
+    places = dict(topics(canaries)) | dict(tables(canaries)) | {f"log {role}": log.read_bytes() for role, log in logs.items()}
     for text in (PROMPT, INSTRUCTIONS):
         found = {place for place in places if text.encode() in places[place]}
         assert found, "the search finds what is there"
@@ -88,34 +85,3 @@ async def _recorded(client: httpx.AsyncClient, token: str) -> None:
             if page["decisions"]:
                 return
             await asyncio.sleep(0.2)
-
-
-async def _healthy(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(90):
-        while True:
-            try:
-                if (await client.get("/health")).json()["parts"]["gateway"]["status"] == "ok":
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.2)
-
-
-def _topics(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """All that lies in each topic: keys, values and headers."""
-    log = Log(kafka.confluent(settings))
-    for topic in AdminClient(kafka.confluent(settings)).list_topics(timeout=10).topics:
-        found = bytearray()
-        for partition in range(log.partitions(topic)):
-            for record in log.read(topic, partition, *log.bounds(topic, partition)):
-                found += b"\n".join([record.key or b"", record.value or b"", *(value or b"" for _, value in record.headers)])
-        yield f"topic {topic}", bytes(found)
-
-
-def _tables(settings: Settings) -> Iterator[tuple[str, bytes]]:
-    """All that the read model holds, bytes as they are."""
-    with psycopg.connect(settings.database_url or "", options="-csearch_path=read_model") as connection:
-        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'read_model'").fetchall()
-        for (name,) in names:
-            rows = connection.execute(f'SELECT * FROM "{name}"').fetchall()
-            yield f"table {name}", b"\n".join(value if isinstance(value, bytes) else str(value).encode() for row in rows for value in row)

@@ -110,15 +110,15 @@ async def test_a_lease_is_renewed_and_where_it_ends_the_role_logs_in_anew(bao: B
     keep(bao, current=SECRET)
     source = vault.kv(Settings(vault_addr=bao.url, **approle(bao, ttl="30s")), "secret/soma/jwt")
     assert (await source.fetch()).again == 10
-    first = source._client.token
+    first = source._login._client.token
     # when its time to be renewed has come
-    source._renew_at = float("-inf")
+    source._login._renew_at = float("-inf")
     await source.fetch()
-    assert source._client.token == first
+    assert source._login._client.token == first
     # when it was revoked
     bao.client.auth.token.revoke(first)
     assert len((await source.fetch()).keys) == 1
-    assert source._client.token != first
+    assert source._login._client.token != first
 
 
 async def test_a_pod_logs_in_with_its_kubernetes_account(bao: Bao, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pytest import FixtureRequest, MonkeyPatch, TempPathFactory
 
 from ops.artifacts import Artifacts, StoreDown
 from ops.embedded.process import free_port, tail
+from ops.seal import Seals
 from ops.settings import Settings
 from schemas.chain import digest
 
@@ -63,10 +64,10 @@ def _make_bucket(url: str, log: Path) -> None:
 @pytest.fixture(params=["files", "s3"])
 def artifacts(request: FixtureRequest, tmp_path: Path, monkeypatch: MonkeyPatch) -> Artifacts:
     if request.param == "files":
-        return Artifacts(Settings(soma_data_dir=tmp_path))
+        return Artifacts(Settings(soma_data_dir=tmp_path), Seals())
     for name, value in {**KEY, "AWS_ENDPOINT": request.getfixturevalue("s3")}.items():
         monkeypatch.setenv(name, value)
-    return Artifacts(Settings(soma_data_dir=tmp_path, soma_artifacts_url="s3://soma/results"))
+    return Artifacts(Settings(soma_data_dir=tmp_path, soma_artifacts_url="s3://soma/results"), Seals())
 
 
 async def read(artifacts: Artifacts, path: str) -> bytes:
@@ -90,7 +91,7 @@ async def test_what_is_not_there_is_said_before_the_first_piece(artifacts: Artif
 async def test_a_store_that_fails_is_named_and_keys_are_not(monkeypatch: MonkeyPatch) -> None:
     for name, value in {**KEY, "AWS_ENDPOINT": f"http://127.0.0.1:{free_port()}"}.items():
         monkeypatch.setenv(name, value)
-    store = Artifacts(Settings(soma_artifacts_url="s3://soma/results"))
+    store = Artifacts(Settings(soma_artifacts_url="s3://soma/results"), Seals())
     with pytest.raises(StoreDown, match="s3://soma/results") as raised:
         await store.keep("acme", digest(b"x"), b"x")
     with pytest.raises(StoreDown):

@@ -6,6 +6,7 @@ from typing import Any
 
 from commands.session import ModelCall, result_id
 from ops.models import Model
+from ops.seal import Seals
 from schemas.types.session import OutputDelta, SessionCommand
 from streams.aggregate import Outline
 from streams.orchestrator import OUTPUT, Orchestrator
@@ -19,7 +20,9 @@ class Stage:
     def __init__(self, bench: Bench, *models: Model) -> None:
         self.bench, self.id = bench, bench.new_id()
         output = bench.services.registry.codec(OUTPUT, OutputDelta)
-        self.orchestrator = Orchestrator({model.name: model for model in models}, output, Tools(TOOLS, bench.services.registry, {}, "test"))
+        self.orchestrator = Orchestrator(
+            {model.name: model for model in models}, output, Tools(TOOLS, bench.services.registry, {}, "test"), Seals()
+        )
         self.orchestrator.start(bench.services)
 
     async def begin(self, model: str, seconds: float = 20.0, input: str = "hello") -> ModelCall:
