@@ -1,83 +1,31 @@
-"""`soma gateway`: the REST API. Builds what routes need, and runs it."""
+"""`soma gateway`: the REST API, and the process that serves it."""
 
-import asyncio
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
-import httpx
 import uvicorn
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from gateway import credentials, openapi, problems, relation_engine, v1, versions
-from gateway.ask import Sender
-from gateway.audit import Audit
-from gateway.backtest import Backtests
-from gateway.budgets import COMMANDS as BUDGET_COMMANDS
-from gateway.budgets import Budgets
+from gateway import answers, assembly, credentials, openapi, problems, v1, versions
 from gateway.console.door import Door
-from gateway.credentials import SignIn
-from gateway.editions import Editions
-from gateway.engine import engine, usable
-from gateway.health import Health
-from gateway.identity import Identity
-from gateway.keys import Keys
-from gateway.layout import SETTLE, Layout
-from gateway.link import Link
+from gateway.engine import usable
+from gateway.layout import SETTLE
 from gateway.middleware import Admission, BodyLimit, Measured
-from gateway.models import Models
-from gateway.named import Named
 from gateway.pages import router as pages
-from gateway.parts import Parts
 from gateway.patience import Impatient
-from gateway.policy import Policy
-from gateway.rates import Rates
-from gateway.reader import Reader
-from gateway.recent import Recent
-from gateway.records import COMMANDS, Records
-from gateway.relations import Relations
-from gateway.sealing import Sealing
-from gateway.spool import Spool
-from gateway.stream import Streams
-from gateway.tail import Tail
-from gateway.turn import Turns
 from gateway.v1 import health
-from gateway.waits import Waits
-from gateway.watch import Watch
-from gateway.writer import Writer
 from ops import command_key, kafka, models, pepper, seal, telemetry
-from ops.artifacts import Artifacts
-from ops.log import Log, LogUnavailable
 from ops.seal import KeysDown
 from ops.settings import Settings
-from ops.witness import Witness
 from projections import database
-from projections.access import ACCESS, Access
-from projections.agent import AGENTS, Agents
-from projections.applied import Applied
-from projections.nouns import NOUNS
-from projections.policy import POLICIES, Policies
-from projections.queries import Queries, ReadModelDown
-from projections.relation import COMMANDS as RELATION_COMMANDS
-from projections.relation import RELATIONS
-from projections.relation import Relations as Given
-from projections.tool import TOOLS, Tools
-from schemas.registry import Registry
-from schemas.types.access import AccessCommand
-from schemas.types.agent import AgentCommand
-from schemas.types.budget import BudgetCommand
-from schemas.types.policy import PolicyCommand
-from schemas.types.relation import RelationCommand
-from schemas.types.tool import ToolCommand
+from projections.queries import ReadModelDown
 
 log = logging.getLogger("soma.gateway")
 BATCH_BYTES = 256 << 10
@@ -93,7 +41,7 @@ def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, sett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, stop, settle) as app.state.parts:
+        async with assembly.running(settings, stop, settle) as app.state.parts:
             yield
 
     app = FastAPIOffline(  # /docs from our own files: a browser behind a closed network shows it, and nobody else learns of it
@@ -108,124 +56,12 @@ def create_app(settings: Settings, stop: Callable[[], None] = lambda: None, sett
     app.add_middleware(Measured)
     app.add_middleware(Door, settings=settings)
     for kind in (problems.Problem, ReadModelDown, KeysDown, RequestValidationError, HTTPException, Exception):
-        app.add_exception_handler(kind, problems.answer)
+        app.add_exception_handler(kind, answers.answer)
     versions.include(app, v1.router)
     for router in (health.router, health.numbers, pages):
         app.include_router(router)
     openapi.complete(app)
     return app
-
-
-@asynccontextmanager
-async def _running(settings: Settings, stop: Callable[[], None], settle: timedelta) -> AsyncIterator[Parts]:
-    """The parts of a gateway, at work. Starts whatever is down: /health says what is waited for."""
-    arguments, url = kafka.aiokafka(settings), database.url(settings)
-    async with AsyncExitStack() as stack:
-        shipped = await stack.enter_async_context(engine(settings))
-        client = await stack.enter_async_context(httpx.AsyncClient())
-        applied = await stack.enter_async_context(Applied(url))
-        queries = Queries.connect(url)
-        stack.push_async_callback(queries.close)
-        records = Records(Registry(kafka.registry(settings)), settings.soma_origin, command_key.load(settings))
-        link = Link(AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES))
-        stack.push_async_callback(link.close)
-        consumer = AIOKafkaConsumer(**arguments, enable_auto_commit=False)
-        recent, layout = Recent(), Layout(COMMANDS, settle)
-        tail = Tail(consumer, link, records, queries, layout, recent)
-        stack.push_async_callback(tail.close)
-        seals = seal.load(settings)
-        reader = Reader(queries, applied, records, recent, seals)
-        waits = Waits(link, settings.gateway_max_in_flight, settings.gateway_tenant_max_in_flight)
-        identity = Identity(tail, layout, reader, recent)
-        sealing = Sealing(seals, identity, reader, recent)
-        writer = Writer(link, tail, records, reader, waits, sealing, governed=settings.soma_tenant_budgets)
-        tools = Tools(TOOLS, records.registry, arguments, "gateway")
-        agents = Agents(AGENTS, records.registry, arguments, "gateway")
-        issued = Access(ACCESS, records.registry, arguments, "gateway")
-        budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)
-        access = Named(issued, Sender("access", ACCESS_COMMANDS, AccessCommand, link, records), waits)
-        policies = Policies(POLICIES, records.registry, arguments, "gateway")
-        editions = Editions(shipped, policies, settings)
-        keys = Keys(access, Witness(issued, arguments), pepper.load(settings))
-        given = Given(RELATIONS, records.registry, arguments, "gateway")
-        related = Named(given, Sender("relation", RELATION_COMMANDS, RelationCommand, link, records), waits)
-        answering = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
-        audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
-        stack.push_async_callback(audit.close)
-        sign_in, watch = SignIn(settings, client, keys), Watch(keys)
-        identity = Identity(tail, layout, reader, recent)
-        seconds, on = settings.gateway_relations_seconds, settings.gateway_relations == "on"
-        parts = Parts(
-            settings=settings,
-            sign_in=sign_in,
-            rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
-            policy=Policy(editions, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
-            policies=Named(policies, Sender("policy", POLICY_COMMANDS, PolicyCommand, link, records), waits),
-            editions=editions,
-            backtests=Backtests(settings),
-            relations=Relations(answering, related, {"tool": tools, "agent": agents}, reader, identity, on=on, seconds=seconds),
-            audit=audit,
-            models=Models(models.load(settings.soma_models_file), client),
-            identity=identity,
-            writer=writer,
-            reader=reader,
-            streams=Streams(tail, reader, records, watch),
-            turns=Turns(writer, tail, reader, waits),
-            tools=Named(tools, Sender("tool", TOOL_COMMANDS, ToolCommand, link, records), waits),
-            agents=Named(agents, Sender("agent", AGENT_COMMANDS, AgentCommand, link, records), waits),
-            access=access,
-            keys=keys,
-            watch=watch,
-            artifacts=Artifacts(settings, seals),
-            budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
-            health=Health(link, tail, (tools, agents, issued, policies, given), records, queries, sign_in, audit),
-        )
-        work = asyncio.create_task(_work(parts, link, tail, records, stop))
-        stack.push_async_callback(_cancelled, work)
-        yield parts
-
-
-async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Callable[[], None]) -> None:
-    """What a gateway does all the time. It ends only where a rule of the record cannot be kept: then the process has to end too."""
-    running = [asyncio.create_task(parts.sign_in.run())]
-    try:
-        await records.load()
-        named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.policies, parts.relations.given)
-        await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
-        following = (
-            *(noun.catalogue.run() for noun in named),
-            parts.keys.witness.run(),
-            parts.watch.run(),
-            parts.audit.run(),
-            parts.editions.run(),
-        )
-        running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
-        await asyncio.gather(*running)
-    except Exception as error:
-        log.critical("stopping: %s", error, exc_info=error)
-        parts.health.failure = f"{type(error).__name__}: {error}"
-        await asyncio.sleep(FAREWELL_SECONDS)
-        stop()
-    finally:
-        for task in running:
-            await _cancelled(task)
-
-
-async def _know_epochs(parts: Parts) -> None:
-    """Which epochs positions are of, as soon as Kafka says."""
-    retrying = AsyncRetrying(
-        retry=retry_if_exception_type(LogUnavailable),
-        wait=wait_exponential_jitter(multiplier=0.2, max=2),
-        before_sleep=before_sleep_log(log, logging.WARNING),
-    )
-    kafka_log = Log(kafka.confluent(parts.settings))
-    for noun in NOUNS.values():
-        parts.reader.applied.epochs[noun.commands] = await retrying(asyncio.to_thread, kafka_log.epoch, noun.commands)
-
-
-async def _cancelled(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def run(settings: Settings) -> None:

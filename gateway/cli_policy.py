@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import Json, ask, line, quoted, say
+from gateway.cli_client import Json, ask, line, quoted, say
 from ops import settings as environment
 
 policy = typer.Typer(no_args_is_help=True, help="The policies that decide who may do what, through a gateway (SOMA_URL, SOMA_TOKEN).")

@@ -33,7 +33,7 @@ from projections.tool import Tool
 
 @dataclass(frozen=True)
 class Parts:
-    """Built once a process, by gateway/app.py."""
+    """Built once a process, by gateway/assembly.py."""
 
     settings: Settings
     policy: Policy

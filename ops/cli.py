@@ -163,7 +163,8 @@ def events_void(
 
 def main() -> None:
     """The entry point."""
-    from gateway.cli import agents, audit, keys, register_definition, token, tools
+    from gateway.cli import agents, audit, register_definition, tools
+    from gateway.cli_keys import keys, token
     from gateway.cli_policy import policy
     from ops import cli_diff, cli_replay
     from projections import cli as cli_read_model

@@ -12,6 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from gateway import problems
+from gateway.answers import of as problem_of
 from gateway.identity import START, Home
 from gateway.parts import Parts
 from gateway.positions import Position
@@ -68,7 +69,7 @@ class Door(APIRoute):
 
 def refusal(error: Problem | ReadModelDown | KeysDown | RequestValidationError | HTTPException) -> Response:
     """The problem in OpenAI's shape, with the status by which its clients know what kind it is."""
-    problem = problems.of(error)
+    problem = problem_of(error)
     headers = dict(problem.headers)
     if session := problem.members.get("session_id"):
         headers[SESSION_HEADER] = session
