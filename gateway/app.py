@@ -45,6 +45,7 @@ from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
 from gateway.turn import Turns
+from gateway.unshared import Unshared
 from gateway.v1 import health
 from gateway.waits import Waits
 from gateway.watch import Watch
@@ -139,12 +140,13 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
         sign_in, watch = SignIn(settings, client, keys), Watch(keys)
         identity = Identity(tail, layout, reader, recent)
         seconds, on = settings.gateway_relations_seconds, settings.gateway_relations == "on"
+        relations = Relations(answering, related, {"tool": tools, "agent": agents}, reader, identity, on=on, seconds=seconds)
         parts = Parts(
             settings=settings,
             sign_in=sign_in,
             rates=Rates(settings.gateway_tenant_requests_per_minute, settings.gateway_caller_requests_per_minute),
             policy=Policy(policies, fail_open=settings.policy_fail_open, seconds=settings.policy_seconds),
-            relations=Relations(answering, related, {"tool": tools, "agent": agents}, reader, identity, on=on, seconds=seconds),
+            relations=relations,
             audit=audit,
             models=Models(models.load(settings.soma_models_file), client),
             identity=identity,
@@ -157,6 +159,7 @@ async def _running(settings: Settings, stop: Callable[[], None], settle: timedel
             access=access,
             keys=keys,
             watch=watch,
+            unshared=Unshared(relations, watch),
             artifacts=Artifacts(settings),
             budgets=Budgets(link, records, enabled=settings.soma_tenant_budgets),
             health=Health(link, tail, (tools, agents, issued, given), records, queries, sign_in, audit),
@@ -173,7 +176,13 @@ async def _work(parts: Parts, link: Link, tail: Tail, records: Records, stop: Ca
         await records.load()
         named: tuple[Named[Any], ...] = (parts.tools, parts.agents, parts.access, parts.relations.given)
         await asyncio.gather(*(noun.load() for noun in named), parts.budgets.load())
-        following = (*(noun.catalogue.run() for noun in named), parts.keys.witness.run(), parts.watch.run(), parts.audit.run())
+        following = (
+            *(noun.catalogue.run() for noun in named),
+            parts.keys.witness.run(),
+            parts.watch.run(),
+            parts.audit.run(),
+            parts.unshared.run(),
+        )
         running += [asyncio.create_task(work) for work in (link.run(), tail.run(), *following, _know_epochs(parts))]
         await asyncio.gather(*running)
     except Exception as error:

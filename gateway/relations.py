@@ -84,7 +84,7 @@ class Relations:
         seconds: float,
     ) -> None:
         self.given, self._engine, self._named, self._reader, self._identity = given, engine, named, reader, identity
-        self._on, self._seconds = on, seconds
+        self.on, self._seconds = on, seconds
 
     async def decide(self, who: Principal, decided: Decision, things: Mapping[str, Any]) -> Decision:
         """The decision of the policies, or the denial that relations make of it. `things` are what the request names, by parameter.
@@ -136,11 +136,11 @@ class Relations:
 
     def check_enabled(self) -> None:
         """Raises NotEnabled."""
-        if not self._on:
+        if not self.on:
             raise NotEnabled("Relations mean nothing to gateways of this platform: GATEWAY_RELATIONS is off.")
 
     def _holds_for(self, who: Principal) -> bool:
-        return self._on and who.kind != "anonymous"
+        return self.on and who.kind != "anonymous"
 
     def thing(self, kind: str, id: str, tenant: str) -> Thing | None:
         """What a request names; None where it has a name that nothing has yet. Raises NotFound for an id that none can have."""

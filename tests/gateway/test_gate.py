@@ -301,6 +301,8 @@ async def test_what_is_of_one_tenant_is_not_there_for_another(
     for path, item in description["paths"].items():
         if not any(f"{{{name}}}" in path for name in theirs):
             continue
+        if path.endswith("/share"):  # switched off here; tests/gateway/test_relations.py asks them
+            continue
         for method, operation in item.items():
             if method == "put":  # makes one of eve's own, whatever the name
                 continue

@@ -126,6 +126,22 @@ async def test_the_next_request_finds_what_was_shared_and_misses_what_is_not_any
         assert (await api.get(f"/v1/sessions/{id}", headers=BOB)).status_code == 404
 
 
+async def test_a_stream_ends_when_its_callers_relation_is_taken_back(api: httpx.AsyncClient) -> None:
+    # given
+    id = await session(api, ADA)
+    assert (await share(api, f"sessions/{id}", "user:bob", "viewer", ADA)).status_code == 200
+    async with api.stream("GET", f"/v1/sessions/{id}/events", headers=BOB, timeout=60) as stream:
+        lines = stream.aiter_lines()
+        async for line in lines:
+            if line == "event: SessionStarted":
+                break
+        # when
+        assert (await unshare(api, f"sessions/{id}", "user:bob", "viewer", ADA)).status_code == 200
+        # then it ends by itself, and begins no more
+        assert [line async for line in lines if line.startswith("event: ")] == []
+    assert (await api.get(f"/v1/sessions/{id}/events", headers=BOB)).status_code == 404
+
+
 async def test_who_leaves_a_group_loses_what_it_had_by_it(api: httpx.AsyncClient) -> None:
     # given
     id, group = await session(api, ADA), a_name()
@@ -183,12 +199,13 @@ async def test_a_list_shows_what_its_caller_may_see(api: httpx.AsyncClient) -> N
     mine, shared, hidden = [await session(api, who, metadata=label) for who in (ann, ADA, ADA)]
     actor = (await api.get(f"/v1/sessions/{mine}/share", headers=ann)).json()["relations"][0]["with"]
     assert (await share(api, f"sessions/{shared}", actor, "viewer", ADA)).status_code == 200
-    query = {"metadata": f"label={label['label']}", "limit": 2}
+    query = {"metadata": f"label={label['label']}", "limit": "2"}
 
     async def listed(who: dict[str, str]) -> list[str]:
-        found, cursor = list[str](), None
+        found, cursor = list[str](), ""
         while True:
-            page = (await api.get("/v1/sessions", params={**query, **({"cursor": cursor} if cursor else {})}, headers=who)).json()
+            further = {"cursor": cursor} if cursor else {}
+            page = (await api.get("/v1/sessions", params=query | further, headers=who)).json()
             found += [each["id"] for each in page["sessions"]]
             if (cursor := page["next_cursor"]) is None:
                 return found
