@@ -105,8 +105,8 @@ class Relations:
         return replace(decided, outcome="deny", rule=LACKING if seen else HIDDEN, reasons=(reason,))
 
     def seen_by(self, who: Principal) -> Given | None:
-        """Whose relations bound what a list shows; None where it shows all of the tenant's."""
-        return given(who) if self._holds_for(who) else None
+        """Whose relations bound what a list shows; None where it shows all of the tenant's, as it does to an admin by a scope."""
+        return caller if self._holds_for(who) and not (caller := given(who)).admin else None
 
     async def among(self, who: Principal, sessions: Sequence[str]) -> frozenset[str]:
         """Those that the caller may see, of sessions that a list bounded so would show. Raises RelationsDown, ReadModelDown."""
