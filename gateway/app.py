@@ -28,11 +28,8 @@ from projections import database
 from projections.queries import ReadModelDown
 
 log = logging.getLogger("soma.gateway")
-BATCH_BYTES = 256 << 10
 TOOL_COMMANDS, AGENT_COMMANDS, ACCESS_COMMANDS = "soma.tool.commands", "soma.agent.commands", "soma.access.commands"
 POLICY_COMMANDS = "soma.policy.commands"
-FAREWELL_SECONDS = 2.0
-"""How long a gateway that must stop goes on to say why in /health."""
 GRACE_SECONDS = 5
 
 

@@ -39,6 +39,7 @@ from gateway.spool import Spool
 from gateway.stream import Streams
 from gateway.tail import Tail
 from gateway.turn import Turns
+from gateway.unshared import Unshared
 from gateway.waits import Waits
 from gateway.watch import Watch
 from gateway.writer import Writer
@@ -150,10 +151,11 @@ async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitS
     writer = Writer(link, tail, records, reader, waits, sealing, governed=settings.soma_tenant_budgets)
     keys = Keys(nouns.access, Witness(nouns.access.catalogue, kafka.aiokafka(settings)), pepper.load(settings))
     sign_in, watch = SignIn(settings, client, keys), Watch(keys)
-    relations = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
     named: dict[str, Catalogue[Any]] = {"tool": nouns.tools.catalogue, "agent": nouns.agents.catalogue}
     budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)
+    asked = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
     on, seconds = settings.gateway_relations == "on", settings.gateway_relations_seconds
+    relations = Relations(asked, nouns.relations, named, reader, identity, on=on, seconds=seconds)
     return Parts(
         settings=settings,
         sign_in=sign_in,
@@ -162,7 +164,8 @@ async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitS
         policies=nouns.policies,
         editions=editions,
         backtests=Backtests(settings),
-        relations=Relations(relations, nouns.relations, named, reader, identity, on=on, seconds=seconds),
+        relations=relations,
+        unshared=Unshared(relations, watch),
         audit=audit,
         models=Models(models.load(settings.soma_models_file), client),
         identity=identity,
@@ -191,6 +194,7 @@ async def _work(parts: Parts, base: Base, nouns: Nouns, stop: Callable[[], None]
             *(noun.catalogue.run() for noun in nouns),
             parts.keys.witness.run(),
             parts.watch.run(),
+            parts.unshared.run(),
             parts.audit.run(),
             parts.editions.run(),
         )

@@ -67,6 +67,7 @@ ABOUT: dict[str, Any] = {
         {"name": "keys", "description": "By which programs sign in. A secret is shown once."},
         {"name": "budget", "description": "What all sessions of a tenant may use."},
         {"name": "relations", "description": "Who may see and change what is another's."},
+        {"name": "policies", "description": "What decides who may do what: versions, tried on what was decided, activated."},
         {"name": "usage", "description": "What a tenant used, and what it cost."},
         {"name": "models", "description": "What sessions can be started with."},
         {"name": "health", "description": "For those who operate the platform."},

@@ -21,6 +21,7 @@ from gateway.reader import Reader
 from gateway.relations import Relations
 from gateway.stream import Streams
 from gateway.turn import Turns
+from gateway.unshared import Unshared
 from gateway.watch import Watch
 from gateway.writer import Writer
 from ops.artifacts import Artifacts
@@ -55,6 +56,7 @@ class Parts:
     access: Named[Key]
     keys: Keys
     watch: Watch
+    unshared: Unshared
     artifacts: Artifacts
     budgets: Budgets
     health: Health

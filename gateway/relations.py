@@ -84,7 +84,7 @@ class Relations:
         seconds: float,
     ) -> None:
         self.given, self._engine, self._named, self._reader, self._identity = given, engine, named, reader, identity
-        self._on, self._seconds = on, seconds
+        self.on, self._seconds = on, seconds
 
     async def decide(self, who: Principal, decided: Decision, things: Mapping[str, Any]) -> Decision:
         """The decision of the policies, or the denial that relations make of it. `things` are what the request names, by parameter.
@@ -105,8 +105,8 @@ class Relations:
         return replace(decided, outcome="deny", rule=LACKING if seen else HIDDEN, reasons=(reason,))
 
     def seen_by(self, who: Principal) -> Given | None:
-        """Whose relations bound what a list shows; None where it shows all of the tenant's."""
-        return given(who) if self._holds_for(who) else None
+        """Whose relations bound what a list shows; None where it shows all of the tenant's, as it does to an admin by a scope."""
+        return caller if self._holds_for(who) and not (caller := given(who)).admin else None
 
     async def among(self, who: Principal, sessions: Sequence[str]) -> frozenset[str]:
         """Those that the caller may see, of sessions that a list bounded so would show. Raises RelationsDown, ReadModelDown."""
@@ -136,11 +136,11 @@ class Relations:
 
     def check_enabled(self) -> None:
         """Raises NotEnabled."""
-        if not self._on:
+        if not self.on:
             raise NotEnabled("Relations mean nothing to gateways of this platform: GATEWAY_RELATIONS is off.")
 
     def _holds_for(self, who: Principal) -> bool:
-        return self._on and who.kind != "anonymous"
+        return self.on and who.kind != "anonymous"
 
     def thing(self, kind: str, id: str, tenant: str) -> Thing | None:
         """What a request names; None where it has a name that nothing has yet. Raises NotFound for an id that none can have."""

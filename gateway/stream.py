@@ -89,7 +89,7 @@ class Streams:
         self._open += 1
         metrics.streams.set(self._open)
         try:
-            with self._tail.follow(*home) as follower, self._watch.over(caller, stopping):
+            with self._tail.follow(*home) as follower, self._watch.over(caller, stopping, home.id):
                 if not await self._reader.applied.event(EVENTS, home.partition, follower.since - 1, READ_SECONDS):
                     raise NotYet("The read model is behind the log: the history cannot be shown yet.")
                 writing = Writing()

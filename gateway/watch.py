@@ -19,21 +19,29 @@ class Watch:
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
-        self._watched: dict[anyio.Event, Principal] = {}
+        self._watched: dict[anyio.Event, tuple[Principal, str]] = {}
 
     @contextmanager
-    def over(self, principal: Principal, ended: anyio.Event) -> Iterator[None]:
-        """`ended` is set when the principal's credential has expired, is good no more, or cannot be told to be good."""
-        self._watched[ended] = principal
+    def over(self, principal: Principal, ended: anyio.Event, session_id: str) -> Iterator[None]:
+        """`ended` is set when the principal's credential has expired, is good no more, or cannot be told to be good;
+        and by `end`.
+        """
+        self._watched[ended] = principal, session_id
         try:
             yield
         finally:
             del self._watched[ended]
 
+    def end(self, tenant: str, session_id: str | None) -> None:
+        """Set the events of those who follow this session of the tenant's, or any of them."""
+        for ended, (principal, id) in self._watched.items():
+            if principal.tenant == tenant and session_id in (id, None):
+                ended.set()
+
     async def run(self) -> Never:
         """Look until cancelled."""
         while True:
-            for ended, principal in list(self._watched.items()):
+            for ended, (principal, _) in list(self._watched.items()):
                 if not self._stands(principal):
                     ended.set()
             await asyncio.sleep(LOOK_SECONDS)

@@ -67,7 +67,7 @@ RELATION = Noun(
     commands=relation.COMMANDS,
     events="soma.relation.events",
     event=relation_types.RelationEvent,
-    sources=(text, relation, relating, relation_types, common),
+    sources=(text, relation, relating, decision, relation_types, common),
     folded=(Folded(relations, relation.touched, relation.evolve, relation.row, "entry", relation.read),),
 )
 NOUNS: dict[str, Noun] = {noun.events: noun for noun in (SESSION, BUDGET, RELATION, AUDIT)}

@@ -22,10 +22,12 @@ COMMANDS = "soma.relation.commands"
 
 
 class Known(Struct, frozen=True):
-    """The relations to one object. `position` is the last command that changed them."""
+    """The relations to one object. `position` is the last command that changed them, and `last` what it led to."""
 
     state: Bound
     position: Position
+    tenant: str
+    last: Related | Unrelated
 
 
 class Relation(Struct, frozen=True):
@@ -47,8 +49,8 @@ class Relation(Struct, frozen=True):
 def know(known: Known | None, event: RelationEvent) -> Known:
     """What is known after a versioned event; before the first one it is None. Raises ValueError as `relation.evolve` does."""
     state = relation.evolve(known.state if known else relation.initial, event)
-    assert isinstance(state, Bound), "an event binds"
-    return Known(state, event.meta.command)
+    assert isinstance(state, Bound) and isinstance(event.body, Related | Unrelated), "what is folded gives or takes back"
+    return Known(state, event.meta.command, event.meta.tenant, event.body)
 
 
 def document(object: str, owner: str | None, known: Known | None) -> dict[str, Any]:

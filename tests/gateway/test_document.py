@@ -18,6 +18,7 @@ from gateway.v1 import (
     named_shapes,
     openai_shapes,
     policy_shapes,
+    relation_shapes,
     shapes,
     tool_shapes,
     usage_shapes,
@@ -32,10 +33,12 @@ SHAPES = (
     agent_shapes,
     call_shapes,
     openai_shapes,
+    relation_shapes,
     access_shapes,
     audit_shapes,
     budget_shapes,
     policy_shapes,
+    relation_shapes,
     usage_shapes,
 )
 BODIES = ("NewSession", "NewMessage", "Cancellation", "NewTool", "Http", "Mcp", "Python", "NewAgent", "NewCompletion", "NewResponse")

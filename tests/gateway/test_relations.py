@@ -1,5 +1,6 @@
 """Who may do what with things that are another's: the same through both engines, and at the next request."""
 
+import re
 import uuid
 from typing import Any
 
@@ -7,7 +8,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from gateway.app import create_app
+from gateway.auth import Principal
+from gateway.needs import action_of
+from gateway.relations import NEEDED, given
+from ops.settings import Settings
 from tests.gateway.related import ROOT, Platform, a_name, api, platform, related, server, session, share, signed_in, unshare
+from tests.gateway.test_needs import api_routes
 
 __all__ = ["api", "platform", "related", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -126,6 +133,22 @@ async def test_the_next_request_finds_what_was_shared_and_misses_what_is_not_any
         assert (await api.get(f"/v1/sessions/{id}", headers=BOB)).status_code == 404
 
 
+async def test_a_stream_ends_when_its_callers_relation_is_taken_back(api: httpx.AsyncClient) -> None:
+    # given
+    id = await session(api, ADA)
+    assert (await share(api, f"sessions/{id}", "user:bob", "viewer", ADA)).status_code == 200
+    async with api.stream("GET", f"/v1/sessions/{id}/events", headers=BOB, timeout=60) as stream:
+        lines = stream.aiter_lines()
+        async for line in lines:
+            if line == "event: SessionStarted":
+                break
+        # when
+        assert (await unshare(api, f"sessions/{id}", "user:bob", "viewer", ADA)).status_code == 200
+        # then it ends by itself, and begins no more
+        assert [line async for line in lines if line.startswith("event: ")] == []
+    assert (await api.get(f"/v1/sessions/{id}/events", headers=BOB)).status_code == 404
+
+
 async def test_who_leaves_a_group_loses_what_it_had_by_it(api: httpx.AsyncClient) -> None:
     # given
     id, group = await session(api, ADA), a_name()
@@ -183,12 +206,13 @@ async def test_a_list_shows_what_its_caller_may_see(api: httpx.AsyncClient) -> N
     mine, shared, hidden = [await session(api, who, metadata=label) for who in (ann, ADA, ADA)]
     actor = (await api.get(f"/v1/sessions/{mine}/share", headers=ann)).json()["relations"][0]["with"]
     assert (await share(api, f"sessions/{shared}", actor, "viewer", ADA)).status_code == 200
-    query = {"metadata": f"label={label['label']}", "limit": 2}
+    query = {"metadata": f"label={label['label']}", "limit": "2"}
 
     async def listed(who: dict[str, str]) -> list[str]:
-        found, cursor = list[str](), None
+        found, cursor = list[str](), ""
         while True:
-            page = (await api.get("/v1/sessions", params={**query, **({"cursor": cursor} if cursor else {})}, headers=who)).json()
+            further = {"cursor": cursor} if cursor else {}
+            page = (await api.get("/v1/sessions", params=query | further, headers=who)).json()
             found += [each["id"] for each in page["sessions"]]
             if (cursor := page["next_cursor"]) is None:
                 return found
@@ -276,3 +300,25 @@ async def test_a_denial_is_on_record_with_the_rule(api: httpx.AsyncClient) -> No
         if (found := await api.get(f"/v1/audit/{decision['id']}", headers=auditor)).status_code == 200:
             break
     assert (found.json()["outcome"], found.json()["actor"], found.json()["resource_id"]) == ("denied", "bob", id)
+
+
+async def test_every_route_that_names_a_thing_takes_a_relation_to_it() -> None:
+    # given what names a session, or something that is called by a name, in its address
+    named = {"session_id": "session", "response_id": "session", "name": None}
+    shown = {"group.shares", "tenant.shares"}  # every member may look at them
+    for route in api_routes(create_app(Settings())):
+        action, params = action_of(route), set(re.findall(r"{(\w+)}", route.path))
+        for param in params & named.keys():
+            kind = named[param] or str(action).partition(".")[0]
+            if kind in ("session", "tool", "agent", "group", "tenant") and action not in shown:
+                # then its action is among those that take one
+                assert action in NEEDED, f"{route.path}: which relation does {action} take?"
+                assert NEEDED[action].kind == kind, route.path
+
+
+async def test_a_key_is_known_by_its_own_name_and_nobody_passes_for_one() -> None:
+    key, user = Principal("acme", "key:k1", "key"), Principal("acme", "key:k1", "user")
+    assert (given(key).who, given(user).who) == ("key:k1", "user:key:k1")
+    assert [given(Principal("acme", "a", scopes=frozenset({scope}))).admin for scope in ("*", "relations:admin", "sessions:read")] == [
+        True, True, False,
+    ]  # fmt: skip

@@ -13,7 +13,7 @@ from schemas import contract, generate
 from schemas.codec import FRAME, Codec, UnknownSchema, Unreadable
 from schemas.compatibility import broken, reads
 from schemas.ids import derived_id, keyed_id, named_id, new_id, partition_of
-from schemas.types import access, agent, audit, budget, policy, session, tool
+from schemas.types import access, agent, audit, budget, policy, relation, session, tool
 
 MESSAGES: dict[tuple[str, str], Any] = {
     ("session", "command"): session.SessionCommand,
@@ -30,6 +30,8 @@ MESSAGES: dict[tuple[str, str], Any] = {
     ("audit", "event"): audit.AuditEvent,
     ("budget", "command"): budget.BudgetCommand,
     ("budget", "event"): budget.BudgetEvent,
+    ("relation", "command"): relation.RelationCommand,
+    ("relation", "event"): relation.RelationEvent,
 }
 EXAMPLES = sorted((contract.ROOT / "examples").rglob("*.json"))
 SESSIONS = sorted((contract.ROOT / "examples" / "session").rglob("*.json"))
