@@ -195,6 +195,20 @@ async def test_policies_of_too_many_bytes_are_refused(gateway: Gateway) -> None:
     assert "are allowed" in answer.text
 
 
+@pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00%2B23:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:00", "2026-01-01T00:00:00", "x"]
+)
+async def test_a_time_that_cannot_have_been_is_told_so(gateway: Gateway, since: str) -> None:
+    answer = await api(gateway, "POST", f"/v1/policies/shipped/backtest?since={since}")
+    assert answer.status_code in (400, 422), answer.text
+
+
+@pytest.mark.parametrize("cursor", ["e9-1", "e0-999999999999999999"])
+async def test_a_place_behind_the_record_has_nothing_to_try(gateway: Gateway, cursor: str) -> None:
+    answer = await api(gateway, "POST", f"/v1/policies/shipped/backtest?cursor={cursor}&limit=1")
+    assert answer.status_code == 200, answer.text
+
+
 async def tried(gateway: Gateway, version: str, **query: Any) -> dict[str, Any]:
     """All pages of a backtest, as one."""
     whole, cursor = dict[str, Any](), dict[str, Any]()
