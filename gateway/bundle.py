@@ -69,7 +69,7 @@ class Joined(NamedTuple):
 def join(policies: Policies, package: str, data: str) -> Joined:
     """The modules of `policies`, which were checked, in this package, and ANSWER. `data` is their document as JSON, which is Rego too."""
     lines = [
-        (file, number, line) for file, text in policies.modules.items() for number, line in enumerate(text.splitlines(), 1)
+        (file, number, line) for file, text in policies.modules.items() for number, line in enumerate(_lines(text), 1)
     ]  # fmt: skip
     imports = {line.strip(): (file, number) for file, number, line in lines if _IMPORT.match(line)}
     heads = [_head(text) for text in policies.modules.values()]
@@ -81,13 +81,18 @@ def join(policies: Policies, package: str, data: str) -> Joined:
     return Joined("\n".join(line for line, _ in joined) + "\n", [place for _, place in joined])
 
 
+def _lines(text: str) -> list[str]:
+    """Of Rego, whose lines end with a line feed alone."""
+    return text.removesuffix("\n").split("\n")
+
+
 def _head(text: str) -> int | None:
     """The line of the package's name: the first that is not empty, and no comment."""
-    return next((number for number, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")), None)
+    return next((number for number, line in enumerate(_lines(text), 1) if line.strip() and not line.lstrip().startswith("#")), None)
 
 
 def _wrong(name: str, text: str) -> Iterator[Fault]:
-    head, lines = _head(text), text.splitlines()
+    head, lines = _head(text), _lines(text)
     found = head and _PACKAGE.fullmatch(lines[head - 1])
     if not found or found[1] != PACKAGE:
         yield Fault(name, head or 1, None, f"The module has to begin with `package {PACKAGE}`, in a line of its own.")

@@ -17,7 +17,7 @@ from cachetools import LRUCache
 from msgspec import Struct
 
 from gateway.bundle import check
-from gateway.engine import Answer, Embedded, Engine, EngineDown, Maker
+from gateway.engine import Answer, Engine, EngineDown, Maker
 from ops.rego import Policies
 from ops.settings import Settings
 from projections import policy
@@ -74,8 +74,7 @@ class Editions:
         """The digest of these, which can be published: they have the right form, and compile. Raises Unusable, EngineDown."""
         tried = policies(digest := policy.fingerprint(bundle), bundle)
         check(tried)
-        await asyncio.to_thread(Embedded, tried)  # also where a server decides: its compiler takes what this one may not, later
-        await self.shipped.other(tried)
+        await self.shipped.compile(tried)
         return digest
 
     async def run(self) -> Never:

@@ -6,14 +6,14 @@ An engine begins with the policies that the settings name, and makes an engine o
 import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
-from opa_client.errors import RegoParseError
+from opa_client.errors import DeletePolicyError, RegoParseError
 from opa_client.opa_async import AsyncOpaClient
 from regopy import Interpreter, LogLevel, RegoError
 
@@ -48,6 +48,10 @@ class Maker(Engine, Protocol):
         """An engine for these, which have the form that `bundle.check` asks for. Raises Unusable, EngineDown."""
         ...
 
+    async def compile(self, policies: Policies) -> None:
+        """The same, of which nothing is kept."""
+        ...
+
 
 class Embedded:
     """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two."""
@@ -60,6 +64,9 @@ class Embedded:
 
     async def other(self, policies: Policies) -> Self:
         return await asyncio.to_thread(type(self), policies)
+
+    async def compile(self, policies: Policies) -> None:
+        (await self.other(policies)).close()
 
     async def ask(self, document: dict[str, Any]) -> Answer:
         term = msgspec.json.encode(document).decode()  # the other way in, regopy's Input, leaves quotes in texts unescaped
@@ -105,6 +112,11 @@ class Server:
         await pushed.push()
         return pushed
 
+    async def compile(self, policies: Policies) -> None:
+        """In this process first, which tells where the fault is; one compiler takes what the other does not."""
+        await asyncio.to_thread(lambda: Embedded(policies).close())
+        await (await self.other(policies)).withdraw()
+
     async def ask(self, document: dict[str, Any]) -> Answer:
         answer = await _query(self._client, document, QUESTION)
         return Answer(answer.get("result"), _revision(answer))
@@ -141,6 +153,11 @@ class Pushed:
             raise _refused(error, self._module) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise EngineDown(f"OPA does not take the policies: {error!r}") from error
+
+    async def withdraw(self) -> None:
+        """Let the server forget it, if that can be done now."""
+        with suppress(DeletePolicyError, aiohttp.ClientError, OSError, ValueError):
+            await self._client.delete_policy(self._name)
 
     async def _asked(self, document: dict[str, Any]) -> Any:
         return (await _query(self._client, document, f"{self._name}/{ANSWER}")).get("result")

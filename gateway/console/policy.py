@@ -18,7 +18,7 @@ async def policies(page: Page) -> Response:
 
 
 async def one(page: Page) -> Response:
-    found = await page.api.get(path("policies", page.named("version")), position=page.argument("position"))
+    found = await page.api.get(path("policies", page.named("name")), position=page.argument("position"))
     modules, data = found["modules"] or {}, json.dumps(found["data"], indent=2, ensure_ascii=False)
     return page.draw("policy.html", found=found, written=_written(modules.items(), data, None), told=None)
 
@@ -43,7 +43,7 @@ async def publish(page: Page, form: FormData) -> Response:
 
 
 async def activate(page: Page, form: FormData) -> Response:
-    address, body = path("policies", page.named("version"), "activate"), {"reason": said(form, "reason")}
+    address, body = path("policies", page.named("name"), "activate"), {"reason": said(form, "reason")}
     answer = await page.api.write("POST", address, body, once(form))
     position = answer.document.get("position")
     return see(f"/console/policies?position={position}" if position else "/console/policies")
@@ -52,13 +52,13 @@ async def activate(page: Page, form: FormData) -> Response:
 async def backtest(page: Page, form: FormData) -> Response:
     day = said(form, "since")
     since = f"{day}T00:00:00Z" if day and len(day) == 10 else day
-    address = path("policies", page.named("version"), "backtest")
+    address = path("policies", page.named("name"), "backtest")
     answer = await page.api.write("POST", address, None, once(form), since=since, cursor=said(form, "cursor"))
     return page.draw("backtest.html", report=answer.document)
 
 
 async def _again(page: Page, form: FormData, told: dict[str, Any], status: int) -> Response:
-    found = await page.api.get(path("policies", page.named("version")))
+    found = await page.api.get(path("policies", page.named("name")))
     written = _written(_modules(form), _text(form, "data"), said(form, "note"))
     return page.draw("policy.html", status, found=found, written=written, told=told)
 
@@ -89,9 +89,9 @@ def _text(form: FormData, name: str) -> str:
 
 ROUTES = (
     ("GET", "/console/policies", shown(policies)),
-    ("GET", "/console/policies/{version}", shown(one)),
-    ("POST", "/console/policies/{version}/check", sent(check)),
-    ("POST", "/console/policies/{version}/publish", sent(publish)),
-    ("POST", "/console/policies/{version}/activate", sent(activate)),
-    ("POST", "/console/policies/{version}/backtest", sent(backtest)),
+    ("GET", "/console/policies/{name}", shown(one)),
+    ("POST", "/console/policies/{name}/check", sent(check)),
+    ("POST", "/console/policies/{name}/publish", sent(publish)),
+    ("POST", "/console/policies/{name}/activate", sent(activate)),
+    ("POST", "/console/policies/{name}/backtest", sent(backtest)),
 )

@@ -145,12 +145,20 @@ async def backtest(
     Decisions are tried from the oldest on, one partition of the audit after the other. `next_cursor` goes on from there.
     """
     edition, begin = _edition(gateway, asked.principal.tenant, policy), Place.parse(cursor) if cursor else None
-    first = zoned("since", since) or datetime.now(UTC) - DAY
+    first = _moment(since)
     try:
         report = await gateway.backtests.run(await gateway.editions.of(edition), first, begin, limit)
     except EngineDown as error:
         raise PolicyDown(f"It cannot be made ready: {error}") from error
     return json({"version": policy, "since": rfc3339(first)} | report.document())
+
+
+def _moment(since: datetime | None) -> datetime:
+    """Raises Malformed, also for what no clock of Kafka's can say."""
+    found = zoned("since", since) or datetime.now(UTC) - DAY
+    if not datetime(1970, 1, 1, tzinfo=UTC) <= found <= datetime(9000, 1, 1, tzinfo=UTC):
+        raise Malformed("since is no time at which anything was decided: name one after 1970.")
+    return found
 
 
 async def _check(gateway: Parts, body: PolicyText) -> str:

@@ -97,6 +97,12 @@ async def test_what_does_not_compile_says_where(maker: Maker) -> None:
     assert ("b.rego", 3) in {(fault.file, fault.line) for fault in refused.value.faults}
 
 
+async def test_lines_end_where_rego_ends_them_whatever_a_text_holds(maker: Maker) -> None:
+    text = 'package soma.gate\r\n\r\n# of \x0b its own\r\ndecision := {"allow": false, "rule": "closed", "reasons": ["one\u2028two"]}\r\n'
+    made = await maker.other(policies("1@lines", bundle({"gate.rego": text})))
+    assert (await made.ask({})).found["reasons"] == ["one\u2028two"]
+
+
 async def test_imports_of_several_files_are_those_of_all_of_them(maker: Maker) -> None:
     modules = {
         "a.rego": "# first\npackage soma.gate\nimport rego.v1\n\ndecision := answer\n",

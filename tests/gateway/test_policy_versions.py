@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -150,12 +151,17 @@ async def test_only_the_tenant_that_runs_the_platform_keeps_its_policies(gateway
         assert [(answer.status_code, answer.json()["decision"]["rule"]) for answer in answers] == [(403, rule)] * len(answers)
 
 
-async def test_a_version_that_keeps_everybody_out_keeps_nobody_from_going_back(gateway: Gateway, served: Gateway) -> None:
+async def test_a_version_that_keeps_everybody_out_keeps_nobody_from_going_back(
+    gateway: Gateway, served: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
     # given
     closed = await publish(gateway, {"modules": CLOSED, "data": {}})
     await activate(gateway, closed["version"])
-    for each in (gateway, served):
+    answered = time.perf_counter()
+    for each in (served, gateway):
         await becomes(lambda each=each: api(each, "GET", "/v1/sessions"), 403)  # type: ignore[misc]
+        with capsys.disabled():
+            print(f"\nactive in {'another gateway' if each is served else 'both'} after {time.perf_counter() - answered:.3f} s")
     # when
     answer = await api(gateway, "POST", "/v1/policies/shipped/activate")
     # then
@@ -187,6 +193,20 @@ async def test_policies_of_too_many_bytes_are_refused(gateway: Gateway) -> None:
     answer = await api(gateway, "POST", "/v1/policies", json={"modules": {"gate.rego": "#" * (128 << 10)}, "data": {}})
     assert answer.status_code == 422
     assert "are allowed" in answer.text
+
+
+@pytest.mark.parametrize(
+    "since", ["0001-01-01T00:00:00%2B23:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:00", "2026-01-01T00:00:00", "x"]
+)
+async def test_a_time_that_cannot_have_been_is_told_so(gateway: Gateway, since: str) -> None:
+    answer = await api(gateway, "POST", f"/v1/policies/shipped/backtest?since={since}")
+    assert answer.status_code in (400, 422), answer.text
+
+
+@pytest.mark.parametrize("cursor", ["e9-1", "e0-999999999999999999"])
+async def test_a_place_behind_the_record_has_nothing_to_try(gateway: Gateway, cursor: str) -> None:
+    answer = await api(gateway, "POST", f"/v1/policies/shipped/backtest?cursor={cursor}&limit=1")
+    assert answer.status_code == 200, answer.text
 
 
 async def tried(gateway: Gateway, version: str, **query: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gateway.problems import RateLimited
 from gateway.strangers import Strangers
 from ops.embedded.process import free_port
 from ops.settings import Settings
-from tests.gateway.platform import Gateway
+from tests.gateway.platform import Gateway, until
 from tests.gateway.signing import SECRET, bearer, hs256, saying
 from tests.gateway.test_rates import Clock
 
@@ -70,6 +70,7 @@ def limited(module_settings: Settings) -> Settings:
 @pytest_asyncio.fixture
 async def client(limited: Settings) -> AsyncIterator[httpx.AsyncClient]:
     async with Gateway(limited) as gateway:
+        await until(gateway.client, "gateway", "ok")
         yield gateway.client
 
 
