@@ -1,6 +1,7 @@
 """What releases recorded is decided as it was then, or it is on the list of what may differ (`soma replay-diff`)."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 from fastavro import parse_schema
 
+from ops import replay_diff
 from ops.cli_diff import accepted_in
 from ops.history import Entry, read, write
 from ops.replay_diff import HERE, ROOMS, CannotCompare, compare, tree
@@ -97,6 +99,34 @@ def test_each_command_that_another_version_decides_otherwise_is_shown_and_can_be
     # and who accepts it says why
     report = compare(history, other, {difference.id: "closing is rare"})
     assert (report.wrong, report.differences[0].accepted) == ([], "closing is rare")
+
+
+def test_versions_are_named_by_refs_of_the_repository(history: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a repository with a release, and a branch on which a closed session is said to have expired
+    git(other, "init", "--quiet")
+    commit(other, "A release")
+    git(other, "tag", "v0.1.0")
+    git(other, "checkout", "--quiet", "-b", "expires")
+    altered(other / "commands" / "session.py", "return [SessionClosed()]", "return [SessionExpired()]")
+    commit(other, "Another way")
+    # and the code that is compared with them stands in a working tree of it that nobody has committed
+    altered(other / "commands" / "session.py", "return [SessionExpired()]", "return [SessionCancelled()]")
+    monkeypatch.setattr(replay_diff, "HERE", other)
+    for name in ("v0.1.0", "expires", "HEAD", "HEAD~1"):
+        with tree(name) as found:
+            differences = compare(history, found, {}).differences
+        # then each is decided by the code of that ref
+        assert [each.other for each in differences] == ([[{"type": "SessionExpired"}]] if name in ("expires", "HEAD") else [])
+
+
+def git(repository: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, "-C", str(repository), *arguments], check=True, capture_output=True)  # noqa: S607
+
+
+def commit(repository: Path, message: str) -> None:
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", message)
 
 
 def test_a_version_that_cannot_fold_the_record_says_so(history: Path, other: Path) -> None:

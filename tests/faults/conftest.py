@@ -49,8 +49,14 @@ class Trial:
         return self.audit.record.void, len(self.audit.record.failed), self.cluster.gave_up()
 
 
+@pytest.fixture(scope="module")
+def variables() -> dict[str, str]:
+    """What the processes of a module's platform see besides their settings."""
+    return {}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cluster(module_platform: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+async def cluster(module_platform: Settings, variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     settings = module_platform.model_copy(
         update={"kafka_cfg_num_partitions": PARTITIONS, "gateway_wait_seconds": 6.0, "soma_tool_private_hosts": ("127.0.0.1",)}
     )
@@ -58,7 +64,7 @@ async def cluster(module_platform: Settings, tmp_path_factory: pytest.TempPathFa
     registry.register()
     list(topics.apply(settings, registry))
     database.migrate(database.url(settings))
-    async with Cluster(settings, tmp_path_factory.mktemp("cluster")) as cluster:
+    async with Cluster(settings, tmp_path_factory.mktemp("cluster"), **variables) as cluster:
         yield cluster
 
 

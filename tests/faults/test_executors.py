@@ -26,6 +26,18 @@ TURN = '/pay {"n": %d}\n/order {"n": %d}\n/add {"n": %d}'
 """`pay` and `order` must never run twice, and `order` can be asked how a call ended; `add` may run again."""
 
 
+PATIENT = "from commands import call\n\ncall.BEGIN_SECONDS = 3_600\n"
+"""Read by Python as it starts. A call that no executor begins waits longer than any trial: so one that is lost is not taken for one whose
+executors were slow to come."""
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("patient")
+    (directory / "sitecustomize.py").write_text(PATIENT)
+    return {"PYTHONPATH": str(directory)}
+
+
 @dataclass
 class Shop:
     """Tools that keep a journal of their runs, and sessions that call each of them once."""
@@ -126,9 +138,9 @@ async def audit(name: str, shop: Shop, say: Callable[[str, object], None]) -> No
     line += "; ".join(f"{tool} {dict(outcome)}" for tool, outcome in outcomes.items()) + f", {repeated} runs of it repeated"
     say("faults", line)
     assert not any(twice.values()), line
-    assert outcomes["add"].keys() <= {"ok", "deadline"}, line  # the latter where a busy machine starts no executor in time
+    assert outcomes["add"].keys() <= {"ok"}, line
     for tool in ("pay", "order"):
-        assert outcomes[tool].keys() <= {"ok", "unknown", "deadline"}, line
+        assert outcomes[tool].keys() <= {"ok", "unknown"}, line
         assert shop.runs(tool).keys() <= {call["id"] for call in calls}, "every key is a call of the ledger"
     untrue = [call for call in calls if call["outcome"] == "ok" and not shop.runs(call["tool"])[call["id"]]]
     assert not untrue, "what is ok has run"

@@ -100,6 +100,7 @@ async def theirs(gateway: Gateway, provider: Provider, worker: Process) -> dict[
         "id": issued.json()["id"],
         "response_id": said.json()["id"],
         "decision": denied.json()["decision"]["id"],
+        "policy": "shipped",
     }
 
 

@@ -12,6 +12,7 @@ from tests.faults.cluster import Process, environment, until
 from tests.gateway.platform import healthy
 from tests.gateway.search import tables, topics
 from tests.gateway.signing import SECRET, bearer, hs256, saying
+from tests.streams.tools.server import Journal, says, serving
 
 PROMPT, INSTRUCTIONS, TOOL_SECRET = "canary-prompt-5b1e", "canary-instructions-77ac", "canary-toolsecret-90d3"
 PEPPER = "canary-pepper-31f0, long enough to be one"
@@ -21,7 +22,6 @@ TOOL = {
     "name": "payer",
     "description": "Pays.",
     "parameters": {"type": "object"},
-    "http": {"method": "POST", "url": "http://127.0.0.1:9/pay", "headers": {"X-Secret": "${secret:PAY}"}},
     "attempts": 1,
 }
 
@@ -29,6 +29,7 @@ TOOL = {
 @pytest.fixture
 def canaries(own_settings: Settings) -> Settings:
     own = {"gateway_require_auth": True, "gateway_jwt_secret": SECRET, "soma_keys_pepper": PEPPER, "soma_log_level": "DEBUG"}
+    own |= {"soma_tool_private_hosts": ("127.0.0.1",), "gateway_wait_seconds": 30.0}
     return own_settings.model_copy(update=own)
 
 
@@ -39,11 +40,13 @@ async def test_no_secret_and_no_text_is_in_a_log_and_none_but_text_is_on_record(
     # given the platform that users run
     for process in processes:
         await process.start()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{canaries.gateway_port}", timeout=40) as client:
+    async with serving({"/pay": says("paid")}) as shop, httpx.AsyncClient(base_url=_address(canaries), timeout=40) as client:
         await until(lambda: "of soma.audit.commands" in logs["worker"].read_text(), "the worker owns the audit")
         await healthy(client)
-        secrets = await _use(client, token)
+        secrets = await _use(client, token, shop)
         await _recorded(client, token)
+    # and the tool was given its secret
+    assert [request.headers["x-secret"] for request in shop.requests] == [TOOL_SECRET]
     for process in reversed(processes):
         await process.stop()
     # then text is on record in the topics and tables of sessions alone
@@ -58,18 +61,25 @@ async def test_no_secret_and_no_text_is_in_a_log_and_none_but_text_is_on_record(
             assert [place for place in places if form in places[place]] == [], f"the {name} secret"
 
 
-async def _use(client: httpx.AsyncClient, token: str) -> dict[str, str]:
+def _address(settings: Settings) -> str:
+    return f"http://127.0.0.1:{settings.gateway_port}"
+
+
+async def _use(client: httpx.AsyncClient, token: str, shop: Journal) -> dict[str, str]:
     """Sign in by both means, talk, let a tool be called, and do everything wrong that a caller can. The key's secret."""
     signed = bearer(token)
     issued = await client.post("/v1/keys", json={"name": "canary", "scopes": SCOPE.split()}, headers=signed)
     assert issued.status_code == 201, issued.text
     key = issued.json()["secret"]
-    assert (await client.post("/v1/tools", json=TOOL, headers=signed)).status_code in (200, 201)
+    http = {"method": "POST", "url": shop.url("/pay"), "headers": {"X-Secret": "${secret:PAY}"}}
+    assert (await client.post("/v1/tools", json=TOOL | {"http": http}, headers=signed)).status_code in (200, 201)
     body = {"model": "echo", "input": PROMPT, "instructions": INSTRUCTIONS, "tools": ["payer"]}
     started = await client.post("/v1/sessions", json=body, headers=bearer(key))
     assert started.status_code == 201, started.text
-    called = await client.post(f"/v1/sessions/{started.json()['id']}/messages", json={"input": f"/payer {{}} {PROMPT}"}, headers=signed)
-    assert called.status_code < 500, called.text
+    called = await client.post(
+        f"/v1/sessions/{started.json()['id']}/messages", json={"input": f'/payer {{"for": "{PROMPT}"}}'}, headers=signed
+    )
+    assert (called.status_code, called.json()["messages"][-1]["content"]) == (200, "echo: paid"), called.text
     for path in (f"/v1/keys/{key}", f"/v1/sessions?metadata={PROMPT}", f"/v1/tools/{key}?token={token}", f"/v1/agents/{key}"):
         await client.get(path, headers=signed)
         await client.get(path, headers=bearer(f"{key}x") | {"X-Request-Id": f"{token}", "traceparent": key})
