@@ -106,8 +106,9 @@ class Server:
 
 
 def proved(given: Given, thing: Thing | None = None) -> list[Tuple]:
-    """What the sign-in proves of the caller, and no event says: a member of the tenant, perhaps its admin; and that groups and
-    organisations are its own."""
+    """What the sign-in proves of the caller, and no event says: a member of the tenant, perhaps its admin. What is in the tenant is
+    below it.
+    """
     who, tenant = fga.named(given.tenant, given.who), fga.named(given.tenant, f"tenant:{given.tenant}")
     held = [Tuple(who, "admin" if given.admin else "member", tenant)]
     if thing and thing.kind in ABOVE and (name := fga.named(given.tenant, str(thing))) != tenant:

@@ -26,7 +26,7 @@ MAX_WRITE = 100
 MAX_CHECKS = 50
 """Questions in one batch: the server's default."""
 FRESH_SECONDS = 2.0
-LONGEST = 160
+LONGEST = 120
 """Signs of an encoded name; a server takes 256 of a whole one, its kind and tenant included."""
 T = TypeVar("T")
 _NO_MODEL = ("latest_authorization_model_not_found", "store_id_not_found", "authorization_model_not_found")
@@ -104,7 +104,7 @@ class OpenFga:
     def __init__(self, client: httpx.AsyncClient, name: str) -> None:
         self._client, self._name = client, name
         self._store: Store | None = None
-        self._looked = 0.0
+        self._looked, self._looking = 0.0, asyncio.Lock()
 
     # Questions
 
@@ -120,9 +120,10 @@ class OpenFga:
             for number, each in enumerate(wanted)
         ]
         found = (await self._ask("batch-check", {"checks": asked}, _Batch)).result
-        if len(found) != len(wanted):
-            raise OpenFgaDown(f"OpenFGA answered {len(found)} of {len(wanted)} questions")
-        return [found[str(number)].allowed for number in range(len(wanted))]
+        asked_for = [str(number) for number in range(len(wanted))]
+        if found.keys() != set(asked_for):
+            raise OpenFgaDown(f"OpenFGA was asked {len(wanted)} questions, and did not answer just those")
+        return [found[number].allowed for number in asked_for]
 
     async def read(self, object: str, relation: str, user: str | None = None) -> list[str]:
         """The users that have this very relation, as it was written; of at most one page. Raises OpenFgaDown."""
@@ -131,14 +132,11 @@ class OpenFga:
 
     async def store(self) -> Store:
         """The one that has the name, as of FRESH_SECONDS ago at most. Raises OpenFgaDown."""
-        if self._store is None or time.monotonic() - self._looked > FRESH_SECONDS:
-            self._store, looked = None, time.monotonic()
-            id = await self._oldest()
-            newest = await self._newest(id) if id else None
-            if not id or not newest:
-                raise NoStore(f"OpenFGA has no store {self._name} with a model: run `soma prepare`")
-            self._store, self._looked = Store(id, newest.id), looked
-        return self._store
+        async with self._looking:
+            if self._store is None or time.monotonic() - self._looked > FRESH_SECONDS:
+                looked = time.monotonic()
+                self._store, self._looked = await self._look(), looked
+            return self._store
 
     # Changes
 
@@ -160,17 +158,19 @@ class OpenFga:
         self._store = None
         return f"OpenFGA's store {self._name} was given today's model"
 
-    async def drop(self) -> None:
-        """Remove the store with all that is in it. Raises OpenFgaDown."""
-        store, self._store = await self.store(), None
-        await self._request("DELETE", f"/stores/{store.id}", dict[str, Any])
-
     # How it is reached
 
     async def _ask(self, what: str, body: dict[str, Any], kind: type[T]) -> T:
         store = await self.store()
         model = {} if what == "read" else {"authorization_model_id": store.model}
         return await self._request("POST", f"/stores/{store.id}/{what}", kind, body | model | {"consistency": "HIGHER_CONSISTENCY"})
+
+    async def _look(self) -> Store:
+        id = await self._oldest()
+        newest = await self._newest(id) if id else None
+        if not id or not newest:
+            raise NoStore(f"OpenFGA has no store {self._name} with a model: run `soma prepare`")
+        return Store(id, newest.id)
 
     async def _oldest(self) -> str | None:
         """Of stores with this name, which nothing keeps from being several, the first that was made."""

@@ -52,6 +52,11 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def drop(self, name: str) -> None:
+        """Remove the stores of this name, with all that is in them."""
+        for store in httpx.get(f"{self.url}/stores", params={"name": name}).json()["stores"]:
+            httpx.delete(f"{self.url}/stores/{store['id']}").raise_for_status()
+
     def _healthy(self) -> bool:
         try:
             return httpx.get(f"{self.url}/healthz").status_code == 200

@@ -43,7 +43,9 @@ async def until_met(client: httpx.AsyncClient, path: str, who: dict[str, str], s
             await asyncio.sleep(0.1)
 
 
-async def test_a_store_that_is_dropped_is_filled_from_the_record_and_is_the_same(platform: Platform, related: Settings) -> None:
+async def test_a_store_that_is_dropped_is_filled_from_the_record_and_is_the_same(
+    platform: Platform, related: Settings, server: Server
+) -> None:
     # given
     api, url, store = platform["openfga"].client, str(related.openfga_api_url), related.openfga_store
     id = await session(api, ADA)
@@ -51,8 +53,7 @@ async def test_a_store_that_is_dropped_is_filled_from_the_record_and_is_the_same
     before = await tuples(url, store)
     assert ("user:acme/bob", "viewer", f"session:acme/{id}") in before
     # when
-    async with fga.client(related, 10) as client:
-        await OpenFga(client, store).drop()
+    server.drop(store)
     await until_met(api, f"/v1/sessions/{id}", ADA, 503)
     await fga.prepare(related)
     # then

@@ -78,12 +78,15 @@ async def test_a_transaction_that_exchanges_a_place_that_is_not_there_changes_no
     assert not await store.check(BOB)
 
 
-async def test_a_store_that_is_dropped_is_missed_and_another_of_its_name_is_found(server: Server, store: OpenFga) -> None:
+async def test_a_store_that_is_dropped_is_missed_and_another_of_its_name_is_found(
+    server: Server, store: OpenFga, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given
     await store.write([ADA], [])
     # when
-    await store.drop()
-    # then
+    server.drop(store._name)
+    # then, once it is looked for again
+    monkeypatch.setattr(fga, "FRESH_SECONDS", 0)
     with pytest.raises(NoStore, match="soma prepare"):
         await store.check(ADA)
     await store.prepare()
