@@ -25,7 +25,7 @@ RESPONSES = good(200, "Everything is served", {"status": "ok", "parts": PARTS})
 RESPONSES |= good(503, "Something is not served; `parts` says what", {"status": "down", "parts": PARTS | DOWN})
 RESPONSES[503]["model"] = Health
 TEXT = {"text/plain": {"schema": {"type": "string"}, "example": "soma_writes_in_flight 3.0\n"}}
-NUMBERS: Responses = {200: {"content": TEXT}} | bad(Unauthenticated, RateLimited, CannotVerify, public=True)
+NUMBERS: Responses = {200: {"content": TEXT}, **bad(Unauthenticated, RateLimited, CannotVerify, public=True)}
 
 
 @router.get("/health", summary="Readiness", response_model=Health, responses=RESPONSES | bad(public=True))

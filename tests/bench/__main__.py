@@ -34,6 +34,7 @@ from schemas.ids import new_id
 from schemas.registry import Registry
 from schemas.types.common import CommandMeta
 from schemas.types.session import SessionCommand, SessionEvent, StartSession
+from tests.bench.gate import ON, gate
 from tests.bench.load import Loop, raw_hop, sessions
 from tests.bench.runs import PRIVATE, runs
 from tests.faults.cluster import Cluster
@@ -176,6 +177,10 @@ def show(result: dict[str, Any]) -> Table:
     cancel = result["runs"]["cancel"]
     table.add_row("cancel to the end of the tool's request", f"p50 {cancel['p50']:.1f}  p99 {cancel['p99']:.1f} ms", "", "")
     table.add_row("one worker alone, decide and append", f"{result['worker']['per_second']:.0f} commands/s", "", "≥ 4,000")
+    without = result["gate"]["p50"]["nobody is asked"]
+    for name, p50 in result["gate"]["p50"].items():
+        table.add_row(f"POST to recorded reply, {name}", f"p50 {p50:.2f} ms, {p50 - without:+.2f}", f"p50 {p50 / hop:.1f}", "≤ 1 ms more")
+    _add(table, "with the gate on", [result["gate"]["at_once"]], hop, {500: "mean < 2 s, no error"})
     if large := result.get("large"):
         table.add_row("rebuild of the read model", f"{large['rebuild']['events_per_second']} events/s", "", "≥ 60,000")
         table.add_row(f"first fold of {large['sessions']} sessions, to a reply", f"{large['first_fold_s']:.1f} s", "", "")
@@ -205,6 +210,11 @@ async def measure(loops: list[tuple[int, int]], commands: int, large: int) -> di
             out.print(f"one worker alone, {commands} commands")
             result["worker"] = await worker_alone(settings, cluster, commands)
             await cluster.settle(workers=1)
+            soma(env, "verify")
+    with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:
+        async with platform(Path(name)) as (settings, env), Cluster(settings, Path(name), **ON) as cluster:
+            out.print("with the gate on, and without")
+            result["gate"] = await gate(cluster, loops[0][1], loops[-1][0])
             soma(env, "verify")
     if large:
         with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:

@@ -6,11 +6,11 @@ import pytest
 from gateway.console.door import NOUNS
 from gateway.console.guard import HEADERS
 from tests.faults.cluster import Process
+from tests.gateway.closed import raw
 from tests.gateway.code_flow import CodeFlow
 from tests.gateway.console import PAGES, SCOPES, Person, guarded, provider, signed_in, waiting_call
 from tests.gateway.keys import api, gateway, peppered, worker
 from tests.gateway.platform import Gateway
-from tests.gateway.test_gate import raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 __all__ = ["api", "gateway", "guarded", "peppered", "provider", "worker"]

@@ -86,7 +86,7 @@ async def test_a_revoked_key_opens_no_route(gateway: Gateway, client: httpx.Asyn
 
 def scope_of(gateway: Gateway) -> dict[tuple[str, str], str]:
     """The scope that each operation takes, by method and address."""
-    found = {(method, route.path): action_of(route) for route in api_routes(gateway.app) for method in route.methods}
+    found = {(method, route.path): action_of(route) for route in api_routes(gateway.app) for method in route.methods or ()}
     return {place: SCOPES[action] for place, action in found.items() if action}
 
 
