@@ -29,7 +29,9 @@ class Answer(NamedTuple):
 
 
 class Engine(Protocol):
-    """Evaluates the decision for an input document."""
+    """Evaluates the decision for an input document. `line`: so many seconds a question may wait until those before it are answered."""
+
+    line: float
 
     async def ask(self, document: dict[str, Any]) -> Answer:
         """Raises EngineDown. How long it takes is for the caller to bound."""
@@ -37,7 +39,12 @@ class Engine(Protocol):
 
 
 class Embedded:
-    """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two."""
+    """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two.
+
+    An evaluation takes a millisecond or less, so as many as may be in flight at once have been answered within its line.
+    """
+
+    line = 5.0
 
     def __init__(self, policies: Policies) -> None:
         """Raises ValueError where they cannot be compiled."""
@@ -79,6 +86,8 @@ class Embedded:
 
 class Server:
     """An OPA server that was given the policies. Their version is the revision of its bundle, where that has one."""
+
+    line = 0.0
 
     def __init__(self, client: AsyncOpaClient) -> None:
         self._client = client
