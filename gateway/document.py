@@ -64,11 +64,11 @@ def _operation(name: str, operation: dict[str, Any]) -> str:
 
 
 def _content(answer: dict[str, Any]) -> str:
-    said = []
+    said = list[str]()
     for media_type, content in answer.get("content", {}).items():
-        codes = ", ".join(f"`{code}`" for code in content.get("examples", {}))
-        said.append(codes or (_type(content["schema"]) if media_type == "application/json" else f"`{media_type}`"))
-    return ", ".join(said)
+        codes = [f"`{code}`" for code in content.get("examples", {})]
+        said += codes or [_type(content["schema"]) if media_type == "application/json" else f"`{media_type}`"]
+    return ", ".join(dict.fromkeys(said))  # a code can come in two shapes
 
 
 def _example(media_type: str, example: Any) -> list[str]:

@@ -41,7 +41,7 @@ class Editions:
     """An Engine. `shipped` are the policies that the settings name."""
 
     def __init__(self, shipped: Maker, catalogue: policy.Policies, settings: Settings) -> None:
-        self.shipped, self._catalogue = shipped, catalogue
+        self.shipped, self.line, self._catalogue = shipped, shipped.line, catalogue
         self._tenant, self._file = settings.soma_policy_tenant, settings.soma_data_dir / "policy.json"
         self._remembered: Known | None = None
         self._made: LRUCache[str, asyncio.Task[Engine]] = LRUCache(KEPT)

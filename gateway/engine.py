@@ -34,7 +34,9 @@ class Answer(NamedTuple):
 
 
 class Engine(Protocol):
-    """Evaluates the decision for an input document."""
+    """Evaluates the decision for an input document. `line`: so many seconds a question may wait until those before it are answered."""
+
+    line: float
 
     async def ask(self, document: dict[str, Any]) -> Answer:
         """Raises EngineDown. How long it takes is for the caller to bound."""
@@ -54,7 +56,12 @@ class Maker(Engine, Protocol):
 
 
 class Embedded:
-    """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two."""
+    """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two.
+
+    An evaluation takes a millisecond or less, so as many as may be in flight at once have been answered within its line.
+    """
+
+    line = 5.0
 
     def __init__(self, policies: Policies) -> None:
         """Raises Unusable, a ValueError."""
@@ -104,6 +111,8 @@ class Embedded:
 class Server:
     """An OPA server that was given the policies. Their version is the revision of its bundle, where that has one."""
 
+    line = 0.0
+
     def __init__(self, client: AsyncOpaClient) -> None:
         self._client = client
 
@@ -128,6 +137,8 @@ class Pushed:
     What a server forgot when it was started anew is handed to it again as soon as it is asked about that. Where several gateways do so at
     once each writes the same.
     """
+
+    line = 0.0
 
     def __init__(self, client: AsyncOpaClient, policies: Policies) -> None:
         self._client, self._version = client, policies.version

@@ -83,7 +83,7 @@ def verdict(found: Any) -> Verdict:
 
 
 class Policy:
-    """Asks the engine. `seconds` is how long it may take."""
+    """Asks the engine. `seconds` is how long it may take, once it is the question's turn."""
 
     def __init__(self, engine: Engine, *, fail_open: bool, seconds: float) -> None:
         self._engine, self._fail_open, self._seconds = engine, fail_open, seconds
@@ -92,7 +92,7 @@ class Policy:
         """Raises PolicyDown."""
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._engine.line + self._seconds):
                 answer = await self._engine.ask(question.document())
             decision = _decided(question.action, answer)
         except (EngineDown, TimeoutError, msgspec.ValidationError) as error:

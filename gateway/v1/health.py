@@ -6,7 +6,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gateway.auth import Visitor
 from gateway.parts import Gateway
-from gateway.v1.responses import bad, good
+from gateway.problems import CannotVerify, RateLimited, Unauthenticated
+from gateway.v1.responses import Responses, bad, good
 from gateway.v1.shapes import Alive, Health
 
 router = APIRouter(tags=["health"])
@@ -17,12 +18,14 @@ PARTS = {
     "read_model": {"status": "ok", "detail": "answers"},
     "lag": {"status": "ok", "detail": "0 events behind"},
     "sign_in": {"status": "ok", "detail": "https://login.example.com"},
+    "audit": {"status": "ok", "detail": "every decision is on record"},
 }
 DOWN = {"kafka": {"status": "down", "detail": "no broker answers"}}
 RESPONSES = good(200, "Everything is served", {"status": "ok", "parts": PARTS})
 RESPONSES |= good(503, "Something is not served; `parts` says what", {"status": "down", "parts": PARTS | DOWN})
 RESPONSES[503]["model"] = Health
 TEXT = {"text/plain": {"schema": {"type": "string"}, "example": "soma_writes_in_flight 3.0\n"}}
+NUMBERS: Responses = {200: {"content": TEXT}, **bad(Unauthenticated, RateLimited, CannotVerify, public=True)}
 
 
 @router.get("/health", summary="Readiness", response_model=Health, responses=RESPONSES | bad(public=True))
@@ -44,7 +47,7 @@ async def live() -> Response:
 numbers = APIRouter(tags=["health"])
 
 
-@numbers.get("/metrics", summary="Numbers for Prometheus", response_class=Response, responses={200: {"content": TEXT}})
+@numbers.get("/metrics", summary="Numbers for Prometheus", response_class=Response, responses=NUMBERS)
 async def metrics() -> Response:
     """Everything this process counts, in Prometheus' text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

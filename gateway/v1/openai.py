@@ -34,7 +34,7 @@ from gateway.stream import HEARTBEAT_SECONDS, SEND_SECONDS
 from gateway.turn import Turn
 from gateway.v1.asking import Asked, digest_of
 from gateway.v1.openai_shapes import Message, NewCompletion, NewResponse, OpenAIError
-from gateway.v1.responses import GATE, Responses, json, verbatim
+from gateway.v1.responses import GATE, Responses, bad, json, verbatim
 from gateway.v1.shapes import INPUT_BYTES
 from gateway.writer import Write
 from ops.seal import KeysDown
@@ -109,8 +109,9 @@ def answers(status_: int, about: str, example: Any, stream: str) -> Responses:
 
 
 def refuses(*kinds: type[Problem]) -> Responses:
-    """Bad answers, for the API document, by status."""
+    """Bad answers, for the API document, by status. What is answered before the route is looked for has no shape of OpenAI's."""
     by_status: dict[int, list[type[Problem]]] = {}
+    before = bad(problems.TooLarge)
     for kind in (*kinds, problems.Internal, problems.NothingSent, *GATE):
         by_status.setdefault(status(kind), []).append(kind)
     return {
@@ -120,7 +121,8 @@ def refuses(*kinds: type[Problem]) -> Responses:
             "content": {
                 "application/json": {
                     "examples": {kind.code: {"summary": kind.title, "value": fault(kind(f"{kind.title}."))} for kind in of_status}
-                }
+                },
+                **before.get(number, {}).get("content", {}),
             },
         }
         for number, of_status in sorted(by_status.items())

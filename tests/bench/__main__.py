@@ -34,6 +34,7 @@ from schemas.ids import new_id
 from schemas.registry import Registry
 from schemas.types.common import CommandMeta
 from schemas.types.session import SessionCommand, SessionEvent, StartSession
+from tests.bench.gate import ON, gate
 from tests.bench.load import Loop, raw_hop, sessions
 from tests.bench.runs import PRIVATE, runs
 from tests.bench.sealing import sealing
@@ -180,6 +181,10 @@ def show(result: dict[str, Any]) -> Table:
     sealed = result["sealing"]
     figures = f"p50 {sealed['p50_sealed']:.1f} ms, without {sealed['p50']:.1f} ms"
     table.add_row("POST to recorded reply, sealed, 1 at a time", figures, f"{sealed['ratio']:.2f} times one without", "")
+    without = result["gate"]["p50"]["nobody is asked"]
+    for name, p50 in result["gate"]["p50"].items():
+        table.add_row(f"POST to recorded reply, {name}", f"p50 {p50:.2f} ms, {p50 - without:+.2f}", f"p50 {p50 / hop:.1f}", "≤ 1 ms more")
+    _add(table, "with the gate on", [result["gate"]["at_once"]], hop, {500: "mean < 2 s, no error"})
     if large := result.get("large"):
         table.add_row("rebuild of the read model", f"{large['rebuild']['events_per_second']} events/s", "", "≥ 60,000")
         table.add_row(f"first fold of {large['sessions']} sessions, to a reply", f"{large['first_fold_s']:.1f} s", "", "")
@@ -214,6 +219,9 @@ async def measure(loops: list[tuple[int, int]], commands: int, large: int) -> di
         async with platform(Path(name)) as (settings, env):
             out.print("with sealed text, and without")
             result["sealing"] = await sealing(settings, Path(name), loops[0][1] // 4)
+        async with platform(Path(name)) as (settings, env), Cluster(settings, Path(name), **ON) as cluster:
+            out.print("with the gate on, and without")
+            result["gate"] = await gate(cluster, loops[0][1], loops[-1][0])
             soma(env, "verify")
     if large:
         with tempfile.TemporaryDirectory(prefix="soma-bench-") as name:

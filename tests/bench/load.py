@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -45,7 +46,7 @@ async def raw_hop(settings: Settings, messages: int = 400) -> float:
     return statistics.median(times)
 
 
-async def sessions(url: str, concurrent: int, count: int, body: dict[str, Any] = HELLO) -> Loop:
+async def sessions(url: str, concurrent: int, count: int, body: dict[str, Any] = HELLO, headers: Mapping[str, str] | None = None) -> Loop:
     """POST a session with input and wait for its last recorded reply, `count` times, so many at once."""
     times: list[float] = []
     errors = 0
@@ -61,7 +62,7 @@ async def sessions(url: str, concurrent: int, count: int, body: dict[str, Any] =
             errors += answer.status != 201 or said["messages"][-1]["role"] != "assistant"
 
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(60)) as client:
+    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(60)) as client:
         begun = time.perf_counter()
         await asyncio.gather(*[caller(client) for _ in range(concurrent)])
         seconds = time.perf_counter() - begun

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from commands.session import ModelCall, outstanding, result_id
 from gateway.app import create_app
 from gateway.layout import SETTLE
+from gateway.patience import Impatient
 from ops import kafka, topics
 from ops.log import Log
 from ops.settings import Settings
@@ -128,7 +129,7 @@ class Gateway:
     def __init__(self, settings: Settings, settle: timedelta = SETTLE) -> None:
         self.stopped = asyncio.Event()
         self.app = create_app(settings, self.stopped.set, settle)
-        config = uvicorn.Config(self.app, port=settings.gateway_port, log_config=None, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(self.app, port=settings.gateway_port, http=Impatient, log_config=None, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.gateway_port}", timeout=20)
 

@@ -6,6 +6,7 @@ What is tried on every route is in test_matrix.py.
 import asyncio
 import logging
 import time
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -107,6 +108,57 @@ async def test_a_token_counts_nowhere_but_in_the_header(gateway: Gateway, client
     for smuggled in (f"X: y\rAuthorization: Bearer {good}", f"Authorization : Bearer {good}", f"X: y\r\n Authorization: Bearer {good}"):
         answer = await raw(gateway, f"GET /v1/sessions HTTP/1.1\r\nHost: x\r\n{smuggled}\r\nConnection: close\r\n\r\n".encode())
         assert answer.startswith((b"HTTP/1.1 401", b"HTTP/1.1 400")), answer
+
+
+SMUGGLED = "GET /v1/tools HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\x0bchunked",
+        "Content-Length: 4\r\nContent-Length: 200",
+        "Content-Length: +4",
+        "Content-Length: 0x4",
+        "Content-Length: 4, 200",
+        "Content-Length: -1",
+        "X: y\r\n Content-Length: 4",
+        "X: y\nContent-Length: 4",
+        "X: y\rContent-Length: 4",
+        "X: y\x00z",
+    ],
+    ids=ascii,
+)
+async def test_a_request_of_which_two_readers_could_think_otherwise_is_read_by_nobody(
+    gateway: Gateway, ada: dict[str, str], framing: str
+) -> None:
+    # given a body that another reader would take for a request of its own, under somebody's name
+    credential = ada["Authorization"]
+    body = f"0\r\n\r\n{SMUGGLED.format(credential)}"
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: {credential}\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    # when
+    answer = await raw(gateway, (head + body).encode())
+    # then one of them is answered, by what says that it cannot be read, and nothing after it
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("value", ["k\r\nSet-Cookie: x=y", "k\nX: y", "k\r X: y", "\u2028", "k\x00"], ids=ascii)
+async def test_nothing_that_a_caller_writes_begins_a_header_of_an_answer(
+    client: httpx.AsyncClient, ada: dict[str, str], value: str
+) -> None:
+    for path in (f"/v1/tools/{quote(value, safe='')}", f"/v1/audit/{quote(value, safe='')}", f"/problems/{quote(value, safe='')}"):
+        answer = await client.get(path, headers=ada)
+        assert answer.status_code in (404, 422), path
+        assert not {"set-cookie", "x"} & set(answer.headers)
+    answer = await client.get("/v1/sessions", params={"cursor": value, "model": value, "metadata": f"team={value}"}, headers=ada)
+    assert answer.status_code in (200, 400, 422)
+    assert not {"set-cookie", "x"} & set(answer.headers)
 
 
 async def test_details_of_health_are_for_those_who_sign_in(client: httpx.AsyncClient, ada: dict[str, str], provider: Provider) -> None:

@@ -135,16 +135,16 @@ async def test_a_real_server_that_goes_down_is_noticed_and_so_is_its_return(tmp_
         opa.stop()
 
 
-async def test_many_at_once_are_each_given_their_own_decision() -> None:
-    # given
-    policy = Policy(Embedded(rego.load(None)), fail_open=False, seconds=30)
+async def test_many_at_once_are_each_given_their_own_decision_though_they_stand_in_a_line() -> None:
+    # given an engine that may take less time for one of them than all of them take
+    policy = Policy(Embedded(rego.load(None)), fail_open=False, seconds=0.05)
     reader = Principal("default", "ann", scopes=frozenset({"sessions:read"}))
     resource: dict[str, str | None] = {"kind": "", "id": None, "tenant": "default"}
-    actions = ["session.list", "tool.register"] * 100
+    actions = ["session.list", "tool.register"] * 250
     # when
     decisions: list[Decision] = await asyncio.gather(*[policy.decide(Question(reader, action, resource, {})) for action in actions])
     # then
-    assert [(each.action, each.outcome) for each in decisions] == [("session.list", "allow"), ("tool.register", "deny")] * 100
+    assert [(each.action, each.outcome) for each in decisions] == [("session.list", "allow"), ("tool.register", "deny")] * 250
     assert len({each.id for each in decisions}) == len(actions)
 
 
