@@ -19,8 +19,8 @@ from ops import cancelled, kafka
 from ops import settings as environment
 from ops.log import Log
 from ops.replay import EVENTS, Filter, Recorded, Replay, as_json
-from ops.telling import what
 from schemas import places
+from schemas.types.common import Sealed
 from schemas.types.session import SessionEvent
 
 Session = Annotated[str | None, typer.Option(help="Only this session.")]
@@ -33,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 out = Console()
 err = Console(stderr=True)
 POLL_SECONDS = 0.3
+TEXT = 80
 
 
 def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the command
@@ -82,7 +83,7 @@ def show(
     if json:
         _print(recorded, json=True)
     else:
-        out.print(timeline(session, recorded))
+        out.print(_timeline(session, recorded))
         if lines := cancelled.told(one.event for one in recorded):
             out.print("\nWhen the cancel came:", *lines, sep="\n  ", highlight=False, soft_wrap=True, markup=False)
 
@@ -192,11 +193,10 @@ def _line(recorded: Recorded) -> Text:
         "type": type(body).__name__,
     }
     style = "red" if type(body).__name__ in ("Refused", "CommandsLost", "ReplyFailed") else ""
-    return Text(" ".join(cells[name].ljust(width) for name, width in WIDTHS.items()) + " " + what(body), style=style)
+    return Text(" ".join(cells[name].ljust(width) for name, width in WIDTHS.items()) + " " + _what(body), style=style)
 
 
-def timeline(session: str, recorded: list[Recorded]) -> Table:
-    """A session's records, a row each."""
+def _timeline(session: str, recorded: list[Recorded]) -> Table:
     table = Table(title=f"Session {session}", title_justify="left", box=None, pad_edge=False)
     for column in ("place", "after", "v", "type", "by", "what"):
         table.add_column(column, overflow="fold")
@@ -204,6 +204,20 @@ def timeline(session: str, recorded: list[Recorded]) -> Table:
     for one in recorded:
         meta = one.event.meta
         after = f"+{(meta.time - begun).total_seconds():.3f} s"
-        cells = (str(one.place), after, str(meta.version or "-"), type(one.event.body).__name__, meta.actor, what(one.event.body))
-        table.add_row(*map(Text, cells))
+        table.add_row(str(one.place), after, str(meta.version or "-"), type(one.event.body).__name__, meta.actor, _what(one.event.body))
     return table
+
+
+def _what(body: Any) -> str:
+    """A body's fields on one line; control characters of what people and models wrote are shown, not obeyed."""
+    pairs = [(name, getattr(body, name)) for name in body.__struct_fields__]
+    return "  ".join(f"{name}={_brief(value)}" for name, value in pairs if value not in (None, {}))
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Sealed):
+        return f"<sealed with {value.key_id}>"
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in str(value))
+    return text if len(text) <= TEXT else f"{text[:TEXT]}…"
