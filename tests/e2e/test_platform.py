@@ -121,6 +121,36 @@ def test_a_tool_from_its_file_to_its_retirement(client: httpx.Client, platform: 
     assert (again.status_code, again.json()["version"]) == (201, 2), again.text
 
 
+def test_an_agent_from_its_file_to_its_retirement(client: httpx.Client, platform: Platform, tmp_path: Path) -> None:
+    # given terms in a file
+    file = tmp_path / "clerk.yaml"
+    file.write_text("model: echo\ninstructions: Be exact.\ntools: [calculator]\nlimits: {calls: 3}\n")
+    # when they are published, and once more
+    published = [platform.soma("agents", "put", "clerk", str(file), *more) for more in ((), ("--json",))]
+    # then that is one version
+    assert (published[0].stdout, json.loads(published[1].stdout)["newest"]) == ("clerk: version 1, offered\n", 1)
+    assert platform.soma("agents", "list").stdout.split()[:4] == ["clerk", "v1", "offered", "echo"]
+    # and sessions begin with it, and keep to it
+    old = client.post("/v1/sessions", json={"agent": "clerk", "input": '/calculator {"expression": "6*7"}'}).json()
+    assert (old["agent"], old["messages"][-1]["content"]) == ("clerk@1", "echo: 42")
+    file.write_text("model: echo\ninstructions: Be brief.\n")
+    assert platform.soma("agents", "put", "clerk", str(file)).stdout == "clerk: version 2, offered\n"
+    assert "Be exact." in platform.soma("agents", "show", "clerk", "--version", "1").stdout
+    assert "Be brief." in platform.soma("agents", "show", "clerk").stdout
+    # and it is retired, and restored
+    assert platform.soma("agents", "retire", "clerk", "--reason", "gone").stdout == "clerk: version 2, retired\n"
+    assert "clerk" not in [each["name"] for each in json.loads(platform.soma("agents", "list", "--json").stdout)["agents"]]
+    assert "retired" in platform.soma("agents", "list", "--retired").stdout
+    assert client.post("/v1/sessions", json={"agent": "clerk"}).status_code == 422
+    assert client.post(f"/v1/sessions/{old['id']}/messages", json={"input": '/calculator {"expression": "1+1"}'}).status_code == 200
+    assert platform.soma("agents", "restore", "clerk").returncode == 0
+    # and what cannot be is explained
+    file.write_text("model: echo\ntools: [unheard-of]\n")
+    wrong = platform.soma("agents", "put", "clerk", str(file))
+    assert (wrong.returncode, "unheard-of" in wrong.stderr) == (1, True)
+    assert platform.soma("agents", "show", "none").returncode == 1
+
+
 def test_processes_that_are_killed_come_back_and_the_caller_goes_on(client: httpx.Client, platform: Platform) -> None:
     session = client.post("/v1/sessions", json={"model": "echo", "input": "before"}).json()
     # when worker, projector and gateway are killed
