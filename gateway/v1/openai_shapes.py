@@ -97,7 +97,14 @@ class _Asked(Request):
     ]
     stream: Annotated[bool, Field(description="Answer by Server-Sent Events, as the text is written.", examples=[False])] = False
     metadata: Annotated[Metadata, Field(default_factory=dict, description="Labels of the session.", examples=[{"team": "blue"}])]
-    user: Annotated[str | None, Field(max_length=512, description="Another label of the session, and whom it is about: the subject of its sealed text.", examples=["ada"])] = None
+    user: Annotated[
+        str | None,
+        Field(
+            max_length=512,
+            description="Another label of the session, and whom it is about: the subject of its sealed text.",
+            examples=["ada"],
+        ),
+    ] = None
 
     @model_validator(mode="wrap")
     @classmethod

@@ -237,11 +237,14 @@ async def test_keys_that_are_away_for_a_while_hold_up_text_and_nothing_is_taken_
     # then nothing is written or shown that cannot be sealed or opened
     for answer in (
         await platform.client.get(path),
-        await platform.client.get(f"{path}/events"),
+        await platform.client.get(f"{path}/events", headers={"Accept": "application/json"}),
         await platform.client.post(f"{path}/messages", json={"input": ASKED}),
         await platform.client.post("/v1/sessions", json={"model": "echo", "input": ASKED}),
     ):
         assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (503, "seal_down", "1")
+    # and a stream ends before what it cannot show, for its client to come back
+    stream = (await platform.client.get(f"{path}/events")).text
+    assert ("event: SessionStarted" in stream, "event: MessagePosted" in stream) == (True, False)
     # when it is back
     away.rename(master)
     await _until_answered(platform, path, 200)
