@@ -1,6 +1,7 @@
 """A session's events as they happen (Server-Sent Events, WHATWG HTML §9.2): the history, then what follows, none lost and none repeated."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -20,11 +21,13 @@ from gateway.records import Records
 from gateway.tail import FellBehind, Follower, Tail
 from gateway.watch import Watch
 from ops import metrics
+from ops.seal import KeysDown
 from projections.session import EVENTS
 from projections.text import rfc3339
 from schemas.types.common import Sealed
 from schemas.types.session import OutputDelta, ReplyFailed, ReplyRecorded, SessionEvent
 
+log = logging.getLogger("soma.gateway")
 STREAMS = 5_000
 HEARTBEAT_SECONDS = 15
 SEND_SECONDS = 30.0
@@ -181,10 +184,14 @@ class Writing:
 
 
 async def _resumed(first: ServerSentEvent, rest: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
+    """Ends where text cannot be opened now: a client that comes back misses nothing of it."""
     yield ServerSentEvent(retry=RETRY_MS)
     yield first
-    async for event in rest:
-        yield event
+    try:
+        async for event in rest:
+            yield event
+    except KeysDown as error:
+        log.warning("A stream ends before its time: %s", error)
 
 
 async def _close(follower: Follower, stopping: anyio.Event) -> None:

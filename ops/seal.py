@@ -9,7 +9,9 @@ subject's text is sealed with the next version.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 from cachetools import TTLCache
@@ -24,6 +26,7 @@ log = logging.getLogger("soma.seal")
 KEPT_SECONDS = 5.0
 """How long a key that was destroyed may still be at hand in a process."""
 KEPT_KEYS = 10_000
+ASK_SECONDS, AGAIN_SECONDS, THREADS = 5.0, 1.0, 4
 T = TypeVar("T")
 K = TypeVar("K")
 
@@ -58,10 +61,14 @@ class Keys(Protocol):
 
 
 class Seals:
-    """Seals and opens. Without keys text stays as it is, and nothing is opened."""
+    """Seals and opens. Without keys text stays as it is, and nothing is opened.
+
+    Keys are asked for in threads of their own. Where they cannot be had, nobody asks again for a second: callers are told at once.
+    """
 
     def __init__(self, keys: Keys | None = None) -> None:
-        self._keys = keys
+        self._keys, self._threads = keys, ThreadPoolExecutor(THREADS, "seal")
+        self._down, self._again_at = "", 0.0
         self._newest: TTLCache[tuple[str, str], str] = TTLCache(KEPT_KEYS, KEPT_SECONDS)
         self._at_hand: TTLCache[str, Key] = TTLCache(KEPT_KEYS, KEPT_SECONDS)
 
@@ -74,14 +81,14 @@ class Seals:
         if self._keys is None:
             return None
         keys = self._keys
-        return await _kept(self._newest, (tenant, subject), lambda: keys.newest(tenant, subject))
+        return await self._kept(self._newest, (tenant, subject), lambda: keys.newest(tenant, subject))
 
     async def key(self, key_id: str) -> Key:
         """Raises Erased, KeysDown: also where sealing is off."""
         if self._keys is None:
             raise KeysDown(f"This text is sealed with the key {key_id}, and sealing is off here: set SOMA_SEAL.")
         keys = self._keys
-        return await _kept(self._at_hand, key_id, lambda: Key(key_id, keys.secret(key_id)))
+        return await self._kept(self._at_hand, key_id, lambda: Key(key_id, keys.secret(key_id)))
 
     async def sealed(self, record: T, key_id: str | None, about: str) -> T:
         """With its text sealed, as belonging to the session `about`; as it is where there is no key. Raises Erased, KeysDown."""
@@ -106,6 +113,21 @@ class Seals:
         """As `opened`, waiting for keys that cannot be had now; where sealing is off what is sealed stays so."""
         return await _when_there()(self.opened, value, about) if self.on else value
 
+    async def _kept(self, cache: TTLCache[K, T], name: K, ask: Callable[[], T]) -> T:
+        """From the cache, else by asking. Raises KeysDown after ASK_SECONDS at the latest."""
+        if (found := cache.get(name)) is not None:
+            return found
+        if time.monotonic() < self._again_at:
+            raise KeysDown(self._down)
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                found = cache[name] = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except (KeysDown, TimeoutError) as error:
+            self._down = str(error) or f"The keys of sealed text do not come within {ASK_SECONDS:.0f} s."
+            self._again_at = time.monotonic() + AGAIN_SECONDS
+            raise KeysDown(self._down) from error
+        return found
+
     async def _there(self, key_id: str) -> Key | None:
         try:
             return await self.key(key_id)
@@ -119,13 +141,6 @@ def _when_there() -> AsyncRetrying:
         wait=wait_exponential_jitter(multiplier=0.2, max=5),
         before_sleep=before_sleep_log(log, logging.WARNING),
     )
-
-
-async def _kept(cache: TTLCache[K, T], name: K, ask: Callable[[], T]) -> T:
-    """From the cache, else by asking in a thread."""
-    if (found := cache.get(name)) is None:
-        found = cache[name] = await asyncio.to_thread(ask)
-    return found
 
 
 def _text(text: Sealed, keys: dict[str, Key], about: str) -> str | Sealed:

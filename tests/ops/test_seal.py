@@ -203,7 +203,7 @@ def test_a_master_key_that_is_missing_open_to_others_or_none_is_told_of_without_
         seal.load(Settings(soma_data_dir=tmp_path, soma_seal="vault"))
 
 
-def test_a_vault_that_is_gone_or_silent_is_no_erasure(tmp_path: Path) -> None:
+async def test_a_vault_that_is_gone_or_silent_is_no_erasure(tmp_path: Path) -> None:
     with running(tmp_path) as bao:
         bao.client.sys.enable_secrets_engine("transit")
         keys = VaultKeys.load(Settings(soma_data_dir=tmp_path, soma_seal="vault", vault_addr=bao.url, vault_token=ROOT))
@@ -212,8 +212,15 @@ def test_a_vault_that_is_gone_or_silent_is_no_erasure(tmp_path: Path) -> None:
         bao.freeze()
         with pytest.raises(KeysDown):
             keys.secret(id)
+        # then callers are told, however many there are
+        seals = Seals(keys)
+        async with asyncio.timeout(30):
+            told = await asyncio.gather(*[seals.key(id) for _ in range(200)], return_exceptions=True)
+        assert {type(each) for each in told} == {KeysDown}
+        # and its return is noticed
         bao.thaw()
-        assert keys.secret(id)
+        async with asyncio.timeout(30):
+            assert await seals.key_at_last(id)
         bao.kill()
         with pytest.raises(KeysDown):
             keys.secret(id)
