@@ -47,7 +47,7 @@ def timeline(session: str, recorded: list[Recorded]) -> Table:
     for one in recorded:
         meta, body = one.event.meta, one.event.body
         after = f"+{(meta.time - begun).total_seconds():.3f} s"
-        table.add_row(str(one.place), after, str(meta.version or "-"), type(body).__name__, meta.actor, Text(what(body)))
+        table.add_row(str(one.place), after, str(meta.version or "-"), type(body).__name__, Text(meta.actor), Text(what(body)))
     return table
 
 

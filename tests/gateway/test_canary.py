@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def canaries(own_settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def shop(monkeypatch: pytest.MonkeyPatch) -> Any:
+async def shop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Journal]:
     """The tool's server."""
     async with serving({"/pay": says("paid")}) as journal:
         monkeypatch.setitem(TOOL["http"], "url", journal.url("/pay"))
