@@ -104,8 +104,9 @@ def test_every_error_is_a_problem_document_and_every_write_can_meet_the_common_o
         errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
         for status, answer in errors.items():
             if not (name.endswith("health") and status == "503"):
-                own = "application/json" if operation["tags"] == ["openai"] else problems.MEDIA_TYPE
-                assert list(answer["content"]) == [own], f"{name} {status}"
+                openai = ["application/json"] if operation["tags"] == ["openai"] else []
+                # who is kept out before the route is looked for meets our form of it there too
+                assert list(answer["content"]) in (openai or [problems.MEDIA_TYPE], [*openai, problems.MEDIA_TYPE]), f"{name} {status}"
         if name.startswith(("POST", "PUT", "DELETE")):
             assert errors.keys() >= {"400", "413", "415", "422", "429", "500", "503"}, name
         if "{session_id}" in name or "{name}" in name or "{id}" in name:
