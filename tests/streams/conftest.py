@@ -158,9 +158,9 @@ async def bench(platform: Settings) -> AsyncIterator[Bench]:
     events: Codec[Any] = registry.codec(SESSION.events, SESSION.event)
     log = Log(kafka.confluent(platform))
     services, home = Services(log, registry, commands, events, producer, side, noted, "test"), next(_homes)
-    await services.know(SESSION, home)
-    while home not in await side.partitions_for(OUTPUT):
-        await side.client.force_metadata_update()
+    for sender, topic in ((producer, SESSION.events), (side, SESSION.commands), (side, OUTPUT)):
+        while home not in await sender.partitions_for(topic):
+            await sender.client.force_metadata_update()
     yield Bench(services, noted, home)
     await producer.stop()
     await side.stop()
