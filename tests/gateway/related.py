@@ -15,7 +15,7 @@ from ops.settings import Settings
 from tests.faults.cluster import Process, environment, until
 from tests.gateway.platform import Gateway, Projecting
 from tests.gateway.signing import SECRET, bearer, hs256, saying
-from tests.openfga import Server, serving
+from tests.openfga import OpenFga as Server
 
 USER = "sessions:read sessions:write calls:approve tools:admin tools:read agents:admin agents:read relations:read relations:write"
 """Scopes of somebody who may do everything that is not an admin's, as far as policies have a say."""
@@ -34,7 +34,7 @@ ROOT = signed_in("root", scope=f"{USER} relations:admin")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with serving(tmp_path_factory.mktemp("openfga") / "openfga.log") as server:
+    with Server(tmp_path_factory.mktemp("openfga") / "openfga.log") as server:
         yield server
 
 

@@ -19,7 +19,7 @@ from gateway.policy import Verdict
 from ops import rego
 from ops.settings import Settings
 from schemas.types.policy import Bundle, Module
-from tests.opa import Opa, serving
+from tests.opa import Opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HERE = Path(__file__).parent.parent / "policies"
@@ -48,7 +48,7 @@ async def embedded(_: Path) -> AsyncIterator[Maker]:
 
 @asynccontextmanager
 async def server(place: Path) -> AsyncIterator[Maker]:
-    with serving(rego.SHIPPED, place / "opa.log") as opa:
+    with Opa(rego.SHIPPED, place / "opa.log") as opa:
         async with engine(Settings(opa_url=opa.url, policy_seconds=10)) as started:
             yield started
 
@@ -176,7 +176,7 @@ async def test_a_server_that_takes_nothing_from_gateways_is_told_from_policies_t
     for path in rego.SHIPPED.iterdir():
         if path.name != ".manifest":
             (place / path.name).write_bytes(path.read_bytes())
-    with serving(place, tmp_path / "opa.log") as opa:
+    with Opa(place, tmp_path / "opa.log") as opa:
         async with engine(Settings(opa_url=opa.url, policy_seconds=10)) as started:
             # when, then
             with pytest.raises(EngineDown, match="does not take"):

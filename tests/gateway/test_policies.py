@@ -16,7 +16,7 @@ from gateway.engine import Embedded, Engine, engine
 from gateway.policy import Verdict
 from ops import rego
 from ops.settings import Settings
-from tests.opa import program, serving
+from tests.opa import Opa, program
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HERE = Path(__file__).parent.parent / "policies"
@@ -44,7 +44,7 @@ async def embedded(bundle: Path) -> AsyncIterator[Engine]:
 
 @asynccontextmanager
 async def server(bundle: Path) -> AsyncIterator[Engine]:
-    with serving(bundle, bundle.with_suffix(".log")) as opa:
+    with Opa(bundle, bundle.with_suffix(".log")) as opa:
         async with engine(Settings(opa_url=opa.url, policy_seconds=10)) as started:
             yield started
 

@@ -19,7 +19,7 @@ from tests.faults.cluster import environment
 from tests.gateway.guarded import gateway, worker
 from tests.gateway.platform import Gateway
 from tests.gateway.signing import SECRET, bearer, hs256, saying
-from tests.opa import serving
+from tests.opa import Opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 __all__ = ["gateway", "worker"]
@@ -39,7 +39,7 @@ def guarded(module_settings: Settings) -> Settings:
 async def served(guarded: Settings, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """Another gateway of the platform, whose policies an OPA server evaluates."""
     place = tmp_path_factory.mktemp("opa")
-    with serving(rego.SHIPPED, place / "opa.log") as opa:
+    with Opa(rego.SHIPPED, place / "opa.log") as opa:
         own = {"gateway_port": free_port(), "soma_data_dir": place, "opa_url": opa.url, "policy_seconds": 10}
         async with Gateway(guarded.model_copy(update=own)) as served:
             await served.until_healthy()

@@ -16,7 +16,7 @@ from ops.settings import Settings
 from projections.reach import Thing
 from tests.gateway.related import Platform, platform, related, server, session, share, signed_in
 from tests.gateway.test_policy import silent
-from tests.openfga import Server
+from tests.openfga import OpenFga as Server
 
 __all__ = ["platform", "related", "server"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -16,7 +16,7 @@ from ops import fga
 from ops.fga import MODEL, NoStore, OpenFga, OpenFgaDown, Refused, Tuple
 from ops.settings import Settings
 from tests.gateway.test_policy import Serve, answering, silent
-from tests.openfga import Server, serving
+from tests.openfga import OpenFga as Server
 
 ADA = Tuple("user:acme/ada", "owner", "session:acme/1")
 BOB = Tuple("user:acme/bob", "viewer", "session:acme/1")
@@ -40,7 +40,7 @@ def test_what_is_given_to_a_server_is_made_of_the_model() -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("openfga") / "openfga.log") as server:
+    with Server(tmp_path_factory.mktemp("openfga") / "openfga.log") as server:
         yield server
 
 
