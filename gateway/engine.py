@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
+from cachetools import TTLCache
 from opa_client.errors import DeletePolicyError, RegoParseError
 from opa_client.opa_async import AsyncOpaClient
 from regopy import Interpreter, LogLevel, RegoError
@@ -24,6 +25,9 @@ from ops.settings import Settings
 
 class EngineDown(Exception):
     """It does not answer, or not with what can be read."""
+
+
+SAME_SECONDS, MOST_ASKED = 0.5, 1_000
 
 
 class Answer(NamedTuple):
@@ -58,7 +62,8 @@ class Maker(Engine, Protocol):
 class Embedded:
     """Rego inside this process: compiled once, and run on one thread, for an interpreter may not be shared by two.
 
-    An evaluation takes a millisecond or less, so as many as may be in flight at once have been answered within its line.
+    An evaluation takes a millisecond or less, so as many as may be in flight at once have been answered within its line. The same question
+    within SAME_SECONDS is not put twice: policies see nothing but it, and a credential that ends is noticed before they are asked.
     """
 
     line = 5.0
@@ -67,6 +72,7 @@ class Embedded:
         """Raises Unusable, a ValueError."""
         self._version = policies.version
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._asked: TTLCache[str, asyncio.Future[Any]] = TTLCache(MOST_ASKED, SAME_SECONDS)
         self._thread.submit(self._compile, policies).result()
 
     async def other(self, policies: Policies) -> Self:
@@ -77,8 +83,10 @@ class Embedded:
 
     async def ask(self, document: dict[str, Any]) -> Answer:
         term = msgspec.json.encode(document).decode()  # the other way in, regopy's Input, leaves quotes in texts unescaped
+        if (found := self._asked.get(term)) is None:
+            found = self._asked[term] = asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, term)
         try:
-            return Answer(await asyncio.get_running_loop().run_in_executor(self._thread, self._evaluate, term), self._version)
+            return Answer(await asyncio.shield(found), self._version)  # whoever asked first may go away: the others want it too
         except (RegoError, ValueError) as error:  # ValueError: what it wrote is no JSON
             raise EngineDown(f"the embedded engine failed: {error}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from prometheus_client import REGISTRY
 
 from gateway.auth import ANONYMOUS, Principal
@@ -98,6 +99,27 @@ async def test_what_embedded_policies_leave_undefined_is_denied() -> None:
 async def test_embedded_policies_that_talk_nonsense_let_nobody_in(text: str) -> None:
     with pytest.raises(PolicyDown):
         await embedded(text).decide(ASKED)
+
+
+async def test_the_same_question_is_not_put_to_the_embedded_engine_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an engine that counts
+    evaluated = list[str]()
+    put = Embedded._evaluate
+
+    def counting(self: Embedded, term: str) -> Any:
+        evaluated.append(term)
+        return put(self, term)
+
+    monkeypatch.setattr(Embedded, "_evaluate", counting)
+    policy = embedded('decision := {"allow": input.action == "session.list", "rule": "x", "reasons": []}')
+    other = structs.replace(ASKED, action="session.start")
+    # when many ask the same, and one asks otherwise
+    same = await asyncio.gather(*[policy.decide(ASKED) for _ in range(50)])
+    denied = await policy.decide(other)
+    # then each has a decision of its own
+    assert len({decision.id for decision in same}) == 50
+    assert ({decision.outcome for decision in same}, denied.outcome) == ({"allow"}, "deny")
+    assert len(evaluated) == 2
 
 
 async def test_open_when_nobody_can_be_asked_is_marked_and_counted() -> None:
