@@ -1,8 +1,7 @@
 """A worker's insides on a real broker: one partition's processor, its topics, and someone who notes what effects are wanted."""
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +25,6 @@ from streams.services import Services
 from streams.session import SESSION
 
 PARTITIONS = 32
-_homes = itertools.count()
 
 
 class Noted:
@@ -145,8 +143,14 @@ def platform(module_platform: Settings) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="module")
+def homes() -> Iterator[int]:
+    """The partitions of the module's broker, one for each test."""
+    return iter(range(PARTITIONS))
+
+
 @pytest.fixture
-async def bench(platform: Settings) -> AsyncIterator[Bench]:
+async def bench(platform: Settings, homes: Iterator[int]) -> AsyncIterator[Bench]:
     """A partition that nobody used before."""
     registry = Registry(kafka.registry(platform))
     producer = AIOKafkaProducer(**kafka.aiokafka(platform), acks="all", enable_idempotence=True, max_batch_size=1_000_000)
@@ -157,10 +161,10 @@ async def bench(platform: Settings) -> AsyncIterator[Bench]:
     commands: Codec[Any] = registry.codec(SESSION.commands, SESSION.command)
     events: Codec[Any] = registry.codec(SESSION.events, SESSION.event)
     log = Log(kafka.confluent(platform))
-    services, home = Services(log, registry, commands, events, producer, side, noted, "test"), next(_homes)
-    for sender, topic in ((producer, SESSION.events), (side, SESSION.commands), (side, OUTPUT)):
-        while home not in await sender.partitions_for(topic):
-            await sender.client.force_metadata_update()
+    services, home = Services(log, registry, commands, events, producer, side, noted, "test"), next(homes)
+    await services.know(SESSION, home)
+    while home not in await side.partitions_for(OUTPUT):
+        await side.client.force_metadata_update()
     yield Bench(services, noted, home)
     await producer.stop()
     await side.stop()
