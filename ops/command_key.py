@@ -1,10 +1,9 @@
 """Where the keys come from that commands are signed and proved with: SOMA_COMMAND_KEY, else a file in the data directory."""
 
-import os
-import secrets
 import stat
 from pathlib import Path
 
+from ops.own_file import make_secret
 from ops.settings import Settings
 from schemas.signing import MIN_KEY_BYTES, Keys
 
@@ -33,14 +32,7 @@ def load(settings: Settings) -> Keys:
 
 def make(data_dir: Path) -> None:
     """A key of this data directory's own, where it has none yet: readable by its owner alone."""
-    path = data_dir / FILE
-    if path.exists():
-        return
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(MIN_KEY_BYTES) + "\n")
-    new.rename(path)
+    make_secret(data_dir / FILE)
 
 
 def _keys(where: str, texts: list[str] | tuple[str, ...]) -> Keys:

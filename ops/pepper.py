@@ -3,10 +3,9 @@
 All gateways of a platform share it. Whoever changes it makes every key worthless.
 """
 
-import os
-import secrets
 from pathlib import Path
 
+from ops.own_file import make_secret
 from ops.settings import Settings
 
 FILE = "keys.pepper"
@@ -35,14 +34,7 @@ def there(settings: Settings) -> bool:
 
 def make(data_dir: Path) -> None:
     """Make the file, where there is none. Only one process at a time may do so."""
-    path = data_dir / FILE
-    if path.exists():
-        return
-    unfinished = path.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
-    unfinished.rename(path)
+    make_secret(data_dir / FILE)
 
 
 def _long_enough(pepper: bytes, where: str) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from ops.own_file import replaced
 from ops.seal import BadSeal, Erased, KeysDown
 from ops.settings import Settings
 from schemas.sealing import KEY_BYTES, Key, Unopenable
@@ -64,14 +65,14 @@ class FileKeys:
         """Wrap every key with a new master key, and forget the former ones. How many. Where it was stopped half way it begins again."""
         with _readable(), self._alone():
             masters = [secrets.token_bytes(KEY_BYTES), *_read(self._master)]
-            _replaced(self._master, "\n".join(key.hex() for key in masters).encode())
+            replaced(self._master, "\n".join(key.hex() for key in masters).encode())
             files = {f"{path.parent.name}.{path.name}": path for path in self._directory.glob("*/*") if path.name.isdecimal()}
             whole = {id: secret for id, path in files.items() if path.stat().st_size and (secret := self._secret(id))}
             if (self._directory / NAMES).exists():
                 whole[NAMES] = self._whole(NAMES)
             for id, secret in whole.items():
-                _replaced(self._file(id), self._wrap(id, secret))
-            _replaced(self._master, masters[0].hex().encode())
+                replaced(self._file(id), self._wrap(id, secret))
+            replaced(self._master, masters[0].hex().encode())
             return len(whole)
 
     def _versions(self, tenant: str, subject: str) -> tuple[str, list[str]]:
@@ -94,7 +95,7 @@ class FileKeys:
         path = self._file(id)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
-            _replaced(path, self._wrap(id, secrets.token_bytes(KEY_BYTES)))
+            replaced(path, self._wrap(id, secrets.token_bytes(KEY_BYTES)))
 
     def _secret(self, id: str) -> bytes | None:
         """None where no master key here has wrapped it. Raises Erased."""
@@ -133,7 +134,7 @@ def make(settings: Settings) -> None:
     """The master key, where there is none yet: readable by its owner alone."""
     path = settings.soma_seal_master or settings.soma_data_dir / FILE
     if not path.exists():
-        _replaced(path, secrets.token_hex(KEY_BYTES).encode())
+        replaced(path, secrets.token_hex(KEY_BYTES).encode())
 
 
 @contextmanager
@@ -172,19 +173,3 @@ def _emptied(path: Path) -> bool:
         file.truncate(0)
         os.fsync(file.fileno())
     return size > 0
-
-
-def _replaced(path: Path, data: bytes) -> None:
-    """Whole, or not at all, and there after a power cut."""
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
