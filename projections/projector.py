@@ -184,7 +184,8 @@ async def serve(settings: Settings) -> None:
     registry = Registry(kafka.registry(settings))
     codecs = {topic: await asyncio.to_thread(registry.codec, topic, noun.event) for topic, noun in NOUNS.items()}
     engine = database.async_engine(database.url(settings), pool=1, statement_seconds=STATEMENT_SECONDS, options=database.DERIVED)
-    consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest")
+    reading = {"group_id": GROUP, "enable_auto_commit": False, "auto_offset_reset": "earliest", "fetch_max_wait_ms": kafka.FETCH_MS}
+    consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), **reading)
     try:
         await wait_for(consumer.start)
         writing = [tuple_writer.serve(settings, registry)] if settings.openfga_api_url else []

@@ -210,10 +210,8 @@ async def serve(settings: Settings) -> None:
     id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     arguments, registry = kafka.aiokafka(settings), Registry(kafka.registry(settings))
     side = AIOKafkaProducer(**arguments, acks="all", linger_ms=0)
-    own = {**arguments, "client_id": id}
-    consumer = AIOKafkaConsumer(
-        **own, group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest", session_timeout_ms=6_000, heartbeat_interval_ms=1_000
-    )
+    own = {**arguments, "client_id": id, "group_id": GROUP, "session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}
+    consumer = AIOKafkaConsumer(**own, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=kafka.FETCH_MS)
     services = Services(
         log=Log(kafka.confluent(settings)),
         registry=registry,

@@ -33,6 +33,7 @@ from streams.relation import RELATION
 from streams.services import Both, Effects, Halt, Nothing, Rounds, Services
 from streams.session import SESSION
 from streams.tool import TOOL, TOOLS, Tools
+from streams.transport import Transport
 
 log = logging.getLogger("soma.worker")
 BATCH_BYTES = 1_000_000
@@ -176,6 +177,7 @@ def build(settings: Settings) -> faust.App:
         store="memory://",
         web_enabled=False,
     )
+    app.transport = Transport(app.conf.broker_consumer, app)
     worker = Worker(settings)
 
     async def commands(stream: faust.Stream[bytes]) -> None:
