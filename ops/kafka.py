@@ -7,7 +7,7 @@ from ops.settings import NotConfigured, Settings
 
 METADATA_MS = 3_000
 """New partitions are noticed within this time; a producer that knows fewer refuses to send to them."""
-FETCH_MS = 25
+FETCH_MS = 50
 """How long a broker may hold the fetch of a consumer of many partitions, where it has nothing for it.
 
 aiokafka has one fetch at a time under way to a broker, and leaves out of it the partitions whose last records are not taken yet. What comes

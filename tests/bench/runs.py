@@ -19,7 +19,7 @@ async def runs(cluster: Cluster, loops: list[tuple[int, int]], cancels: int) -> 
     cluster.executors[0].keep()
     async with serving({"/slow": hangs}) as journal, aiohttp.ClientSession(cluster.url) as client:
         await until(lambda: "own partitions [" in cluster.executors[0].written(), "an executor has partitions")
-        await _register(client, "calculator", python={"entry_point": "calculator"})
+        await _register(client, "calculator", concurrency=16, python={"entry_point": "calculator"})
         await _register(client, "slow", http={"method": "POST", "url": journal.url("/slow")})
         await sessions(cluster.url, 4, 40, RUN)
         measured = [await sessions(cluster.url, concurrent, count, RUN) for concurrent, count in loops]
@@ -28,8 +28,8 @@ async def runs(cluster: Cluster, loops: list[tuple[int, int]], cancels: int) -> 
     return {"loops": [loop._asdict() for loop in measured], "cancel": {"count": cancels, "p50": p50, "p99": p99}}
 
 
-async def _register(client: aiohttp.ClientSession, name: str, **way: Any) -> None:
-    definition = {"name": name, "description": "Does it.", "parameters": {"type": "object"}, **way}
+async def _register(client: aiohttp.ClientSession, name: str, **more: Any) -> None:
+    definition = {"name": name, "description": "Does it.", "parameters": {"type": "object"}, **more}
     async with client.post("/v1/tools", json=definition) as answer:
         answer.raise_for_status()
 
