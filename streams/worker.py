@@ -158,25 +158,16 @@ class Worker:
                 raise Halt(f"{topic} was created anew: starting again with its new epoch")
 
 
-def build(settings: Settings) -> faust.App:
+class App(faust.App):  # type: ignore[misc]
+    """Faust, told what it asks in vain."""
+
+    def on_rebalance_return(self) -> None:
+        """Sensors time how long a rebalance takes to return. Without tables Faust ends it before that, and would warn of it at each one."""
+
+
+def build(settings: Settings) -> App:
     """The Faust app around a Worker."""
-    app = faust.App(
-        "soma-worker",
-        broker=_broker(settings),
-        broker_credentials=_credentials(settings),
-        broker_session_timeout=3.0,
-        broker_heartbeat_interval=0.5,
-        broker_commit_interval=1.0,
-        consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=kafka.METADATA_MS,
-        datadir=settings.soma_data_dir / "faust",  # stays empty: tables are not used
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        stream_wait_empty=False,  # `revoke` waits for less: for the append that runs, not for all that was delivered
-        store="memory://",
-        web_enabled=False,
-    )
-    worker = Worker(settings)
+    app, worker = _app(settings), Worker(settings)
 
     async def commands(stream: faust.Stream[bytes]) -> None:
         async for event in stream.noack().events():
@@ -211,6 +202,26 @@ def build(settings: Settings) -> faust.App:
         await _or_halt(worker.check_epochs())
 
     return app
+
+
+def _app(settings: Settings) -> App:
+    """What Faust is needed for: membership of the group, assignment, fetching. No tables, no leader, no web port."""
+    return App(
+        "soma-worker",
+        broker=_broker(settings),
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=3.0,
+        broker_heartbeat_interval=0.5,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=kafka.METADATA_MS,
+        datadir=settings.soma_data_dir / "faust",  # stays empty: tables are not used
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,  # `revoke` waits for less: for the append that runs, not for all that was delivered
+        store="memory://",
+        web_enabled=False,
+    )
 
 
 def run(settings: Settings) -> None:
