@@ -12,7 +12,7 @@ from gateway.engine import EngineDown
 from gateway.named import Written
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
-from gateway.positions import Place
+from gateway.positions import place
 from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet, PolicyDown
 from gateway.reader import READ_SECONDS
 from gateway.v1.asking import Asked, Asking, Fresh, zoned
@@ -138,7 +138,7 @@ async def backtest(
 
     Decisions are tried from the oldest on, one partition of the audit after the other. `next_cursor` goes on from there.
     """
-    edition, begin = _edition(gateway, asked.principal.tenant, policy), Place.parse(cursor) if cursor else None
+    edition, begin = _edition(gateway, asked.principal.tenant, policy), place(cursor) if cursor else None
     first = _moment(since)
     try:
         report = await gateway.backtests.run(await gateway.editions.of(edition), first, begin, limit)
