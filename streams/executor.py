@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
 from commands.situation import calls, seal_of, unknown_of
-from ops import command_key, kafka, metrics, seal, telemetry
+from ops import command_key, groups, kafka, metrics, seal, telemetry
 from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
@@ -41,7 +41,7 @@ from streams.tool import TOOL, TOOLS, Tools
 from streams.tools.running import Runners, ways
 
 log = logging.getLogger("soma.executor")
-GROUP = "soma-executor"
+GROUP = groups.EXECUTOR
 POLL_MS = 200
 BATCH = 500
 MOST_JOBS = 5_000
