@@ -1,7 +1,5 @@
 """The agent: the terms that sessions begin with, under a name. Each version stays, and a session keeps to the one that it began with."""
 
-from datetime import datetime
-
 from msgspec import Struct
 
 from commands.decision import Refusal
@@ -78,16 +76,6 @@ def evolve(state: State, event: AgentEvent) -> State:
             return Offered(definition, version)
     kind, about = type(event.body).__name__, f"{event.meta.aggregate_id} v{event.meta.version}"
     raise ValueError(f"{kind} cannot follow {type(state).__name__}: {about}")
-
-
-def due(state: State) -> datetime | None:
-    """Nothing about an agent is changed by the clock."""
-    return None
-
-
-def when_due(state: State, agent_id: str) -> tuple[str, RetireAgent]:
-    """Raises ValueError: see `due`."""
-    raise ValueError(f"{type(state).__name__} has no deadline")
 
 
 def _publish(state: State, body: PublishAgent, meta: CommandMeta) -> Decision:

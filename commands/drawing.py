@@ -3,8 +3,9 @@
 from commands import allotment
 from commands.call import Awaiting
 from commands.decision import Refusal
+from commands.draft import Draft
 from commands.ledger import LATE, Decision
-from commands.situation import Draft, Drawing, Ended, Idle, State, account_of
+from commands.situation import Drawing, Ended, Idle, State, account_of
 from schemas.types.common import CommandMeta
 from schemas.types.session import AllotmentReceived, PassAllotment, RecordAllotment
 

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from commands import call as calling
 from commands.call import Awaiting, Call, Running
 from commands.decision import Refusal
-from commands.situation import Absent, Body, Draft, Ended, State, calls, talk_of, unknown_of
+from commands.draft import Draft
+from commands.situation import Absent, Body, Ended, State, calls, talk_of, unknown_of
 from commands.talk import Talk
 from schemas.types.common import CommandMeta, Sealed
 from schemas.types.session import (
@@ -54,8 +55,6 @@ def decide(state: State, body: About, meta: CommandMeta) -> Decision:
             return draft.add(calling.passed(talk_of(state), call, meta.time)).go_on()
         case PassDeadline(), _:
             return Refusal("not_due", "The call still has time.")
-        case ((ApproveCall() | DenyCall()), _):
-            return Refusal("not_waiting", "Nobody has to approve this call any more.")
     return LATE
 
 

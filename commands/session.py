@@ -1,7 +1,8 @@
 """The session: a conversation with a model that may call tools. What each command does in each of its situations.
 
-`commands/situation.py` has the situations, `commands/ledger.py` the commands about tool calls, `commands/call.py` what becomes of one
-call, `commands/talk.py` the session's account and budget, `commands/drawing.py` how it draws from its tenant's.
+`commands/situation.py` has the situations, `commands/draft.py` how the events of a command are put together, `commands/ledger.py` the
+commands about tool calls, `commands/call.py` what becomes of one call, `commands/talk.py` the session's account and budget,
+`commands/drawing.py` how it draws from its tenant's.
 """
 
 from datetime import datetime
@@ -15,8 +16,9 @@ from commands import call as calling
 from commands import talk as talking
 from commands.allotment import Ask
 from commands.decision import Refusal
+from commands.draft import Draft
 from commands.ledger import LATE, Decision, gone
-from commands.situation import Absent, Acting, Body, Draft, Drawing, Ended, Idle, State, Thinking, Waiting, account_of, calls, talk_of
+from commands.situation import Absent, Acting, Body, Drawing, Ended, Idle, State, Thinking, Waiting, account_of, calls, talk_of
 from commands.talk import MAX_MESSAGES
 from schemas.ids import derived_id
 from schemas.types.common import CommandMeta, CommandsLost, RecordVoided, Refused, Usage

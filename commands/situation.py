@@ -12,7 +12,6 @@ from commands import talk as talking
 from commands.allotment import Account
 from commands.call import Awaiting, Call, Calls
 from commands.talk import MESSAGE_TOKENS, Stop, Talk, Unknown
-from schemas.types.common import CommandMeta
 from schemas.types.session import (
     AllotmentAsked,
     AllotmentReceived,
@@ -98,54 +97,17 @@ State = Absent | Idle | Thinking | Acting | Waiting | Drawing | Ended
 initial: State = Absent()
 
 
-class Draft:
-    """Events that are being decided, and the state after them."""
-
-    def __init__(self, state: State, meta: CommandMeta) -> None:
-        self.state, self.meta, self.now = state, meta, meta.time
-        self.events: list[Any] = []
-
-    def add(self, *bodies: Any) -> "Draft":
-        for body in bodies:
-            self.state = _after(self.state, body, self.now, 0)
-            self.events.append(body)
-        return self
-
-    def go_on(self) -> list[Any]:
-        """Once no call is open: ask the model again, or say why not. A session for one call ends with it."""
-        if isinstance(self.state, Idle):
-            direct = self.state.talk.terms.direct
-            self.add(SessionClosed() if direct else talking.request(self.state.talk, self.now))
-        return self.events
-
-    def draw(self) -> list[Any]:
-        """Go on, once what the tenant's budget allotted covers the calls of which none has begun."""
-        if isinstance(self.state, Acting | Waiting) and (account := self.state.talk.account):
-            need = calling.need(self.state.talk, self.state.calls)
-            if not allotment.covers(account, need):
-                self.add(talking.draw(self.state.talk, account, need, self.now))
-        return self.go_on()
-
-    def stop(self, code: str, reason: str) -> list[Any]:
-        """End a turn that waits for the tenant's budget: no call of it has begun, and none will."""
-        for call in calls_at_all(self.state):
-            self.add(calling.finished(call.call, 0, "budget", reason))
-        if isinstance(self.state, Idle) and self.state.talk.terms.direct:
-            return self.go_on()
-        self.add(TurnStopped(code=code, reason=reason))
-        return self.events
-
-
 def evolve(state: State, event: SessionEvent) -> State:
     """The state after a versioned event. Total over what `decide` can have decided; raises ValueError on anything else."""
     try:
-        return _after(state, event.body, event.meta.time, event.meta.version or 0)
+        return after(state, event.body, event.meta.time, event.meta.version or 0)
     except (KeyError, ValueError) as error:
         kind, about = type(event.body).__name__, f"{event.meta.aggregate_id} v{event.meta.version}"
         raise ValueError(f"{kind} cannot follow {type(state).__name__}: {about}") from error
 
 
-def _after(state: State, body: Any, now: datetime, version: int) -> State:
+def after(state: State, body: Any, now: datetime, version: int) -> State:
+    """The state after what is not an event yet, but will be one at this time. Raises KeyError or ValueError where it cannot follow."""
     if isinstance(body, Calling):
         return _after_call(state, body, now)
     if isinstance(body, Drawn):

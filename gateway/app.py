@@ -28,8 +28,6 @@ from projections import database
 from projections.queries import ReadModelDown
 
 log = logging.getLogger("soma.gateway")
-TOOL_COMMANDS, AGENT_COMMANDS, ACCESS_COMMANDS = "soma.tool.commands", "soma.agent.commands", "soma.access.commands"
-POLICY_COMMANDS = "soma.policy.commands"
 GRACE_SECONDS = 5
 
 

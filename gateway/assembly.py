@@ -142,7 +142,7 @@ def _nouns(settings: Settings, base: Base) -> Nouns:
 
 
 async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitStack) -> Parts:
-    records, link, queries, applied, recent, layout, tail, reader, waits = base
+    records, link, queries, _, recent, layout, tail, reader, waits = base
     client = await stack.enter_async_context(httpx.AsyncClient())
     editions = Editions(await stack.enter_async_context(engine(settings)), nouns.policies.catalogue, settings)
     audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
@@ -152,11 +152,8 @@ async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitS
     writer = Writer(link, tail, records, reader, waits, sealing, governed=settings.soma_tenant_budgets)
     keys = Keys(nouns.access, Witness(nouns.access.catalogue, kafka.aiokafka(settings)), pepper.load(settings))
     sign_in, watch = SignIn(settings, client, keys), Watch(keys)
-    named: dict[str, Catalogue[Any]] = {"tool": nouns.tools.catalogue, "agent": nouns.agents.catalogue}
     budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)
-    asked = await stack.enter_async_context(relation_engine.engine(settings, queries, applied))
-    on, seconds = settings.gateway_relations == "on", settings.gateway_relations_seconds
-    relations = Relations(asked, nouns.relations, named, reader, identity, on=on, seconds=seconds)
+    relations = await _relations(settings, base, nouns, identity, stack)
     return Parts(
         settings=settings,
         sign_in=sign_in,
@@ -183,6 +180,13 @@ async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitS
         budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
         health=Health(link, tail, [noun.catalogue for noun in nouns], records, queries, sign_in, audit),
     )
+
+
+async def _relations(settings: Settings, base: Base, nouns: Nouns, identity: Identity, stack: AsyncExitStack) -> Relations:
+    asked = await stack.enter_async_context(relation_engine.engine(settings, base.queries, base.applied))
+    named: dict[str, Catalogue[Any]] = {"tool": nouns.tools.catalogue, "agent": nouns.agents.catalogue}
+    on, seconds = settings.gateway_relations == "on", settings.gateway_relations_seconds
+    return Relations(asked, nouns.relations, named, base.reader, identity, on=on, seconds=seconds)
 
 
 async def _work(parts: Parts, base: Base, nouns: Nouns, stop: Callable[[], None]) -> None:

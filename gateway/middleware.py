@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.auth import Gate, Principal, address, shown
-from gateway.origin import origin, template
+from gateway.origin import method, origin, template
 from gateway.parts import Parts
 from gateway.problems import Problem, TooLarge, Unauthenticated
 from ops import metrics
@@ -109,8 +109,7 @@ class Measured:
         try:
             await self._app(scope, receive, watched)
         finally:
-            method = scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
-            metrics.requests.labels(method, template(scope) or "none", str(status)).observe(time.perf_counter() - started)
+            metrics.requests.labels(method(scope), template(scope) or "none", str(status)).observe(time.perf_counter() - started)
         return None
 
 

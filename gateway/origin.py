@@ -27,12 +27,17 @@ def origin(scope: Scope) -> Origin:
     headers = Headers(scope=scope)
     asked = headers.get("x-request-id", "")
     return Origin(
-        method=scope["method"] if scope["method"] in METHODS else "other",
+        method=method(scope),
         route=template(scope),
         remote=scope["client"][0] if scope.get("client") else None,
         request_id=asked if _REQUEST_ID.fullmatch(asked) else None,
         trace_id=_trace_id(headers),
     )
+
+
+def method(scope: Scope) -> str:
+    """The request's method; `other` for one that no route here has, of which there is no end."""
+    return scope["method"] if scope["method"] in METHODS else "other"
 
 
 def template(scope: Scope) -> str | None:

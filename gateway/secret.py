@@ -1,4 +1,4 @@
-"""The secret of an API key: how it is made, how it is written, and what is kept of it (decision 12).
+"""The secret of an API key: how it is made, how it is written, and what is kept of it (decision 9).
 
     soma_<key>_<proof><check>      16, 32 and 7 characters of base32 (RFC 4648 §6), in lower case
 

@@ -48,7 +48,7 @@ class Failure(NamedTuple):
 
 
 class Turn(Struct, frozen=True):
-    """`command` began it, `position` is that of the last one so far; `happened` is the type of its last event.
+    """`command` began it, `position` is that of the last one so far; `happened` is the type of its last event, `last_at` its time.
 
     Tokens are summed over its model calls.
     """
@@ -57,6 +57,7 @@ class Turn(Struct, frozen=True):
     command: Position
     position: Position
     began_at: datetime
+    last_at: datetime
     happened: str = ""
     texts: tuple[str, ...] = ()
     finish_reason: str = "stop"
@@ -209,8 +210,9 @@ def after(turn: Turn | None, event: SessionEvent) -> Turn:
     """The turn after an event of its session; before its first one it is None."""
     meta, body = event.meta, event.body
     position = _position(meta.command)
-    turn = turn or Turn(meta.aggregate_id, position, position, meta.time)
-    turn = replace(turn, position=position, happened=type(body).__name__, over=isinstance(body, SETTLED) and meta.index == meta.count - 1)
+    turn = turn or Turn(meta.aggregate_id, position, position, meta.time, meta.time)
+    over = isinstance(body, SETTLED) and meta.index == meta.count - 1
+    turn = replace(turn, position=position, happened=type(body).__name__, last_at=meta.time, over=over)
     match body:
         case ReplyRecorded(content=Sealed()):
             return replace(turn, failure=Failure("sealed", "The reply is sealed with a key that is not to be had here."))

@@ -64,7 +64,7 @@ def prepare(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the read model anew where another release made its rows.")] = False,
 ) -> None:
     """Do what comes before the processes: schemas into the registry, topics, the read model's tables. Safe to run again."""
-    from ops import fga, kafka, topics
+    from ops import fga, groups, kafka, topics
     from projections import database
     from projections.cli import renew
     from projections.isolation import NoReader
@@ -75,6 +75,7 @@ def prepare(
     typer.echo(f"{len(registry.register())} schemas are registered")
     for line in topics.apply(settings, registry):
         typer.echo(line)
+    asyncio.run(groups.settle(settings))
     try:
         database.migrate(database.url(settings))
     except NoReader as error:

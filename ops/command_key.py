@@ -1,9 +1,8 @@
 """Where the keys come from that commands are signed and proved with: SOMA_COMMAND_KEY, else a file in the data directory."""
 
-import stat
 from pathlib import Path
 
-from ops.own_file import make_secret
+from ops.own_file import make_secret, secret_in
 from ops.settings import Settings
 from schemas.signing import MIN_KEY_BYTES, Keys
 
@@ -20,14 +19,10 @@ def load(settings: Settings) -> Keys:
         return _keys("SOMA_COMMAND_KEY", settings.soma_command_key)
     path = settings.soma_data_dir / FILE
     try:
-        text = path.read_text()
-    except (FileNotFoundError, NotADirectoryError):
-        return Keys()
-    except (OSError, ValueError) as error:
-        raise BadKey(f"{path} cannot be read: {error}.") from error
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise BadKey(f"{path} can be read by others: run `chmod 600 {path}`.")
-    return _keys(str(path), text.split())
+        text = secret_in(path)
+    except ValueError as error:
+        raise BadKey(str(error)) from error
+    return Keys() if text is None else _keys(str(path), text.split())
 
 
 def make(data_dir: Path) -> None:

@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 TIMEOUT = 10.0
 BATCH = 2_000
+_LEADERLESS = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
 
 class LogUnavailable(RuntimeError):
@@ -121,9 +123,17 @@ class Log:
         return messages
 
 
+def _leaderless(error: BaseException) -> bool:
+    """Whether the partition has no leader yet: so it is for a moment after a broker was started, or lost."""
+    return isinstance(error, KafkaException) and error.args[0].code() in _LEADERLESS
+
+
+_waiting = Retrying(retry=retry_if_exception(_leaderless), stop=stop_after_delay(TIMEOUT), wait=wait_fixed(0.1), reraise=True)
+
+
 def _answer(call: Callable[[], Any]) -> Any:
     try:
-        return call()
+        return _waiting(call)
     except KafkaException as error:
         raise LogUnavailable(f"Kafka did not answer: {error.args[0]}. Check KAFKA_BOOTSTRAP_SERVERS and that the broker is up.") from error
 

@@ -5,7 +5,7 @@ All gateways of a platform share it. Whoever changes it makes every key worthles
 
 from pathlib import Path
 
-from ops.own_file import make_secret
+from ops.own_file import make_secret, secret_in
 from ops.settings import Settings
 
 FILE = "keys.pepper"
@@ -19,12 +19,8 @@ def load(settings: Settings) -> bytes | None:
     if settings.soma_keys_pepper:
         return _long_enough(settings.soma_keys_pepper.encode(), "SOMA_KEYS_PEPPER has")
     path = settings.soma_data_dir / FILE
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ValueError(f"{path} can be read by others than its owner: `chmod 600` it, and consider every key known that it made.")
-        return _long_enough(path.read_bytes().strip(), f"{path} holds")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    text = secret_in(path)
+    return None if text is None else _long_enough(text.strip().encode(), f"{path} holds")
 
 
 def there(settings: Settings) -> bool:

@@ -12,7 +12,7 @@ from ops.log import Log, Record
 from schemas.chain import Head
 from schemas.codec import Codec, Unreadable
 from schemas.ids import partition_of
-from schemas.places import AsOf, CommandPosition, Place
+from schemas.places import AsOf, Place, Position
 from schemas.types.session import SessionEvent
 
 if TYPE_CHECKING:  # it takes a second to import, and `soma --help` should not wait for it
@@ -123,7 +123,7 @@ class Replay:
 def _within(recorded: Recorded, as_of: AsOf) -> bool:
     meta = recorded.event.meta
     match as_of:
-        case CommandPosition(partition, offset):
+        case Position(partition, offset):
             return (meta.command.partition, meta.command.offset) <= (partition, offset)
         case datetime():
             return meta.time <= as_of

@@ -8,13 +8,12 @@ import fcntl
 import hmac
 import os
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from ops.own_file import replaced
+from ops.own_file import replaced, secret_in
 from ops.seal import BadSeal, Erased, KeysDown
 from ops.settings import Settings
 from schemas.sealing import KEY_BYTES, Key, Unopenable
@@ -149,11 +148,11 @@ def _readable() -> Iterator[None]:
 def _read(path: Path) -> list[bytes]:
     """The master keys: the first wraps, others are there while they are replaced. Raises BadSeal."""
     try:
-        mode, text = path.stat().st_mode, path.read_text()
-    except (OSError, ValueError):
-        raise BadSeal(f"{path}: there is no master key that can be read. `soma up` makes one, or `openssl rand -hex 32`.") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise BadSeal(f"{path} can be read by others: run `chmod 600 {path}`.")
+        text = secret_in(path)
+    except ValueError as error:
+        raise BadSeal(str(error)) from error
+    if text is None:
+        raise BadSeal(f"{path}: there is no master key. `soma up` makes one, or `openssl rand -hex 32`.")
     try:
         keys = [bytes.fromhex(word) for word in text.split()]
     except ValueError:  # its text may show the key

@@ -2,7 +2,7 @@
 
     Kafka, PostgreSQL, registry (those that no variable names)
       └─ soma prepare: schemas, topics, tables, and after an upgrade their rows
-           └─ soma projector, soma worker, soma gateway: each started again when it ends
+           └─ soma projector, soma worker, soma executor, soma gateway: each started again when it ends
 
 Everything is stopped in the opposite order.
 """
@@ -36,6 +36,7 @@ HEALTH_SECONDS = 90.0
 WELCOME = """
   SomaAgentHub  {address}
   API           {address}/docs
+  Console       {address}/console
   Logs          {logs}
 
   {next}

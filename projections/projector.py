@@ -17,7 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from ops import failpoints, kafka, metrics, telemetry
+from ops import failpoints, groups, kafka, metrics, telemetry
 from ops.embedded.group import together
 from ops.settings import Settings
 from projections import database, store, tuple_writer
@@ -29,7 +29,7 @@ from schemas.codec import Codec, Unreadable, trace_of
 from schemas.registry import NotRegistered, Registry
 
 log = logging.getLogger("soma.projector")
-GROUP = "soma-projector"
+GROUP = groups.PROJECTOR
 BATCH = 1_000
 IDLE_MS = 200
 """How long a fetch waits for records: as long as a new assignment may wait."""

@@ -124,11 +124,6 @@ class View(Struct, frozen=True):
     messages: tuple[Message, ...] = ()
 
 
-def place(partition: int, offset: int) -> str:
-    """A place in the events log, written so that it cannot be taken for a position."""
-    return f"e{partition}-{offset}"
-
-
 def evolve(view: View, event: SessionEvent, place: str) -> View:
     """The view after a valid record of this session that lies at `place`. Raises ChainBroken as `summarize` does."""
     summary, body = summarize(view.summary, event), event.body

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
 
-from ops import fga, kafka, metrics
+from ops import fga, groups, kafka, metrics
 from ops.fga import MAX_WRITE, OpenFga, OpenFgaDown, Tuple
 from ops.settings import Settings
 from projections.reading import Chain, Progress, Reading
@@ -36,7 +36,7 @@ TOPICS: dict[str, type[Any]] = {
     "soma.agent.events": AgentEvent,
     "soma.relation.events": RelationEvent,
 }
-GROUP = "soma-relations"
+GROUP = groups.RELATIONS
 BATCH = (MAX_WRITE - 2) // 3
 """Records taken in one go: none leads to more than three tuples."""
 IDLE_MS = 200

@@ -12,7 +12,6 @@ import signal
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
@@ -21,7 +20,7 @@ from prometheus_client import start_http_server
 
 from commands.call import Call, Queued, Running
 from commands.situation import calls, seal_of, unknown_of
-from ops import command_key, kafka, metrics, seal, telemetry
+from ops import command_key, groups, kafka, metrics, seal, telemetry
 from ops.artifacts import Artifacts
 from ops.log import Log, LogUnavailable
 from ops.settings import Settings
@@ -32,6 +31,7 @@ from streams.astray import Astray, read
 from streams.attempt import Attempts, Job
 from streams.breaker import Breakers
 from streams.inquiry import Inquiries
+from streams.noun import Noun
 from streams.partition import Partition
 from streams.report import Report
 from streams.services import Nothing, Services
@@ -41,7 +41,7 @@ from streams.tool import TOOL, TOOLS, Tools
 from streams.tools.running import Runners, ways
 
 log = logging.getLogger("soma.executor")
-GROUP = "soma-executor"
+GROUP = groups.EXECUTOR
 POLL_MS = 200
 BATCH = 500
 MOST_JOBS = 5_000
@@ -212,23 +212,9 @@ async def serve(settings: Settings) -> None:
     side = AIOKafkaProducer(**arguments, acks="all", linger_ms=0)
     own = {**arguments, "client_id": id, "group_id": GROUP, "session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}
     consumer = AIOKafkaConsumer(**own, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=kafka.FETCH_MS)
-    services = Services(
-        log=Log(kafka.confluent(settings)),
-        registry=registry,
-        commands=await asyncio.to_thread(registry.codec, SESSION.commands, SESSION.command),
-        events=await asyncio.to_thread(registry.codec, SESSION.events, SESSION.event),
-        producer=side,
-        side=side,
-        effects=Nothing(),
-        origin=settings.soma_origin,
-        keys=command_key.load(settings),
-    )
-    tools = Tools(TOOLS, registry, arguments, "executor")
-    for_tools = replace(
-        services,
-        commands=await asyncio.to_thread(registry.codec, TOOL.commands, TOOL.command),
-        events=await asyncio.to_thread(registry.codec, TOOL.events, TOOL.event),
-    )
+    reader, tools = Log(kafka.confluent(settings)), Tools(TOOLS, registry, arguments, "executor")
+    services = await _services(settings, SESSION, reader, registry, side)
+    for_tools = await _services(settings, TOOL, reader, registry, side)
     seals = seal.load(settings)
     runners, report = Runners(ways(settings)), Report(services, Artifacts(settings, seals), seals)
     attempts = Attempts(id, services, tools, Breakers(id, for_tools, tools), runners, report, seals)
@@ -248,6 +234,21 @@ async def serve(settings: Settings) -> None:
         await asyncio.gather(attempts.close(), inquiries.close())
         await runners.close()
         await asyncio.gather(consumer.stop(), side.stop())
+
+
+async def _services(settings: Settings, noun: Noun, reader: Log, registry: Registry, side: AIOKafkaProducer) -> Services:
+    """The ways by which an executor reads a noun and sends it commands. Events are for workers alone to append."""
+    return Services(
+        log=reader,
+        registry=registry,
+        commands=await asyncio.to_thread(registry.codec, noun.commands, noun.command),
+        events=await asyncio.to_thread(registry.codec, noun.events, noun.event),
+        producer=side,
+        side=side,
+        effects=Nothing(),
+        origin=settings.soma_origin,
+        keys=command_key.load(settings),
+    )
 
 
 async def _until_signal(settings: Settings) -> None:

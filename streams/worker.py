@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_exponential_jitter
 
 from commands.session import ModelCall
-from ops import command_key, kafka, models, seal, telemetry
+from ops import command_key, groups, kafka, models, seal, telemetry
 from ops.log import Log, LogUnavailable, Record
 from ops.settings import Settings
 from schemas.chain import ChainBroken
@@ -49,10 +49,13 @@ class Worker:
         self._settings = settings
         self._processors: dict[TP, Processor] = {}
         self._tasks: dict[TP, asyncio.Task[None]] = {}
-        self._services: asyncio.Future[dict[str, Services]] = asyncio.get_event_loop().create_future()
+        self._services: dict[str, Services] = {}
 
     async def start(self) -> None:
-        """Build what processors share. Waits for a registry that does not answer; raises NotRegistered, KafkaError."""
+        """Build what processors share, before partitions are assigned. Waits for a registry that does not answer.
+
+        Raises NotRegistered, KafkaError, and where settings cannot be used.
+        """
         arguments = kafka.aiokafka(self._settings)
         producer = AIOKafkaProducer(**arguments, acks="all", enable_idempotence=True, linger_ms=0, max_batch_size=BATCH_BYTES)
         side = AIOKafkaProducer(**arguments, acks="all", linger_ms=0, max_request_size=BATCH_BYTES)
@@ -64,9 +67,9 @@ class Worker:
         effects: dict[str, Effects] = {SESSION.name: Both(ModelCall, orchestrator, draws), BUDGET.name: answers}
         effects |= {noun.name: Nothing() for noun in (TOOL, AGENT, ACCESS, POLICY, RELATION, AUDIT)}
         keys = command_key.load(self._settings)
-        reader, rounds, services = Log(kafka.confluent(self._settings)), Rounds(), dict[str, Services]()
+        reader, rounds = Log(kafka.confluent(self._settings)), Rounds()
         for noun in NOUNS:
-            services[noun.commands] = Services(
+            self._services[noun.commands] = Services(
                 log=reader,
                 registry=registry,
                 commands=await asyncio.to_thread(registry.codec, noun.commands, noun.command),
@@ -78,10 +81,9 @@ class Worker:
                 keys=keys,
                 rounds=rounds,
             )
-        orchestrator.start(services[SESSION.commands])
-        draws.start(services[BUDGET.commands])
-        answers.start(services[SESSION.commands])
-        self._services.set_result(services)
+        orchestrator.start(self._services[SESSION.commands])
+        draws.start(self._services[BUDGET.commands])
+        answers.start(self._services[SESSION.commands])
 
     def _follow(self, registry: Registry) -> Tools:
         """What is known of tools, kept up to date for as long as this process lives."""
@@ -92,27 +94,23 @@ class Worker:
 
     async def stop(self) -> None:
         """Let the appends that run finish, write snapshots, and close."""
-        if not self._services.done():
-            return
-        services = await self._services
         await self.revoke(set(self._processors))
         await asyncio.gather(*[processor.snapshots.save() for processor in self._processors.values()])
         for tp in self._processors:
-            services[tp.topic].effects.release(tp.partition)
+            self._services[tp.topic].effects.release(tp.partition)
         self._following.cancel()
-        shared = services[SESSION.commands]  # as any other's
+        shared = self._services[SESSION.commands]  # as any other's
         await asyncio.gather(shared.producer.stop(), shared.side.stop())
 
     async def assign(self, partitions: set[TP]) -> None:
         """Run a processor for each of these, and for none besides. One that was here before folds only what it missed."""
-        services = await self._services
         for gone in set(self._processors) - partitions:
-            services[gone.topic].effects.release(gone.partition)
+            self._services[gone.topic].effects.release(gone.partition)
             del self._processors[gone]
         for noun in NOUNS:
             own = [tp for tp in partitions if tp.topic == noun.commands]
             for tp in own:
-                processor = self._processors.setdefault(tp, Processor(noun, tp.partition, services[tp.topic]))
+                processor = self._processors.setdefault(tp, Processor(noun, tp.partition, self._services[tp.topic]))
                 self._tasks[tp] = asyncio.create_task(processor.run(), name=f"{tp.topic}/{tp.partition}")
                 self._tasks[tp].add_done_callback(_halt_on_error)
             log.info("own partitions %s of %s", sorted(tp.partition for tp in own), noun.commands)
@@ -149,7 +147,7 @@ class Worker:
 
     async def check_epochs(self) -> None:
         """Raises Halt when a commands topic was created anew: its offsets mean other commands now (rule 5)."""
-        for topic, services in (await self._services).items():
+        for topic, services in self._services.items():
             try:
                 epoch = await asyncio.to_thread(services.log.epoch, topic)
             except LogUnavailable as error:
@@ -159,26 +157,18 @@ class Worker:
                 raise Halt(f"{topic} was created anew: starting again with its new epoch")
 
 
-def build(settings: Settings) -> faust.App:
-    """The Faust app around a Worker."""
-    app = faust.App(
-        "soma-worker",
-        broker=_broker(settings),
-        broker_credentials=_credentials(settings),
-        broker_session_timeout=3.0,
-        broker_heartbeat_interval=0.5,
-        broker_commit_interval=1.0,
-        consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=kafka.METADATA_MS,
-        datadir=settings.soma_data_dir / "faust",  # stays empty: tables are not used
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        stream_wait_empty=False,  # `revoke` waits for less: for the append that runs, not for all that was delivered
-        store="memory://",
-        web_enabled=False,
-    )
-    app.transport = Transport(app.conf.broker_consumer, app)
-    worker = Worker(settings)
+class App(faust.App):  # type: ignore[misc]
+    """Faust's app, but for one warning at every rebalance."""
+
+    logger = logging.getLogger("faust.app")
+
+    def on_rebalance_return(self) -> None:
+        """Nothing: Faust would tell its sensors. With no table to recover a rebalance has ended before, and Faust misses their state."""
+
+
+def build(settings: Settings, worker: Worker) -> App:
+    """The Faust app around a Worker that is started."""
+    app = _app(settings)
 
     async def commands(stream: faust.Stream[bytes]) -> None:
         async for event in stream.noack().events():
@@ -200,10 +190,6 @@ def build(settings: Settings) -> faust.App:
     async def before_shutdown(_: Any, **kwargs: Any) -> None:
         await worker.stop()
 
-    @app.task
-    async def start() -> None:
-        await _or_halt(worker.start())
-
     @app.timer(1.0)
     async def tick() -> None:
         await _or_halt(worker.tick())
@@ -215,6 +201,28 @@ def build(settings: Settings) -> faust.App:
     return app
 
 
+def _app(settings: Settings) -> App:
+    """What Faust is needed for: membership of the group, assignment, fetching. No tables, no leader, no web port."""
+    app = App(
+        groups.WORKER,
+        broker=_broker(settings),
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=3.0,
+        broker_heartbeat_interval=0.5,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=kafka.METADATA_MS,
+        datadir=settings.soma_data_dir / "faust",  # stays empty: tables are not used
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        stream_wait_empty=False,  # `revoke` waits for less: for the append that runs, not for all that was delivered
+        store="memory://",
+        web_enabled=False,
+    )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
+
+
 def run(settings: Settings) -> None:
     """Run until SIGINT or SIGTERM. Ends with exit code 1 when a rule of the record cannot be kept."""
     telemetry.setup("worker", settings)
@@ -223,7 +231,9 @@ def run(settings: Settings) -> None:
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(connect(settings))
-    faust.Worker(build(settings), loop=loop, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
+    worker = Worker(settings)
+    loop.run_until_complete(_or_halt(worker.start()))  # a member that is not ready for its partitions in time is put out of its group
+    faust.Worker(build(settings, worker), loop=loop, override_logging=False, redirect_stdouts=False, quiet=True).execute_from_commandline()
 
 
 @retry(

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import FormData, Headers
 from starlette.requests import Request
 
+from gateway.issuer import LOOPBACK
 from ops.settings import Settings
 
 POLICY = (
@@ -22,7 +23,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 HOME = "/console"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LOCAL = re.compile(r"/console(/[A-Za-z0-9_@~-][A-Za-z0-9_.@~-]*)*(\?[A-Za-z0-9_.@~=&:%+-]*)?")
 
 

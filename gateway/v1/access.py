@@ -8,32 +8,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
-from gateway.ask import Ask
 from gateway.auth import Caller, Principal
 from gateway.named import Written
 from gateway.needs import needs
 from gateway.parts import Gateway, Parts
-from gateway.problems import (
-    CannotVerify,
-    Declined,
-    Exceeds,
-    Invalid,
-    KeyReused,
-    Malformed,
-    NotFound,
-    NotJson,
-    NotYet,
-    OutcomeUnknown,
-    TooLarge,
-    TooMany,
-    TooManyCommands,
-    TooSlow,
-)
+from gateway.problems import CannotVerify, Declined, Exceeds, Invalid, Malformed, NotFound, NotYet
 from gateway.reader import READ_SECONDS
 from gateway.secret import ID, Pepper, Wish
+from gateway.v1 import names
 from gateway.v1.access_shapes import Key as Shape
 from gateway.v1.access_shapes import KeyAccepted, KeyList, KeyWithSecret, NewKey, Revocation, Rotation
-from gateway.v1.asking import Asked, Asking, Fresh, Freshness, digest_of
+from gateway.v1.asking import Asked, Asking, Fresh, Freshness
+from gateway.v1.names import DETAIL, HEADERS, READ, ask, placed, replayed
 from gateway.v1.responses import bad, good, json
 from projections.access import Access, Key, document
 from schemas.types.access import IssueKey, RevokeKey, RotateKey
@@ -54,19 +40,10 @@ KEY: dict[str, Any] = {
     "updated_at": "2026-01-31T12:00:00.000000Z",
 }
 SECRET = {"secret": "soma_kq2zr4m7x3ab5cde_… (61 characters)"}
-DETAIL = "The command is recorded for good; what became of it is not known yet."
-READ = {
-    "Soma-Position": "The last command that changed the key.",
-    "Preference-Applied": "The preferences that were honoured.",
-}
-HEADERS = READ | {
-    "Location": "The key.",
-    "Idempotency-Replayed": "`true` where this is the answer to an earlier request with this key.",
-}
 LATER = {"id": KEY["id"], "position": "0:12", "idempotency_key": "8e03978e-40d5-43dd-bc93-6894a57f9324", "detail": DETAIL}
 ACCEPTED = good(202, "Recorded; what became of it is not known yet", LATER, HEADERS)
 ACCEPTED[202]["model"] = KeyAccepted
-WRITE = (Malformed, TooSlow, TooLarge, NotJson, Invalid, KeyReused, TooMany, TooManyCommands, OutcomeUnknown, Declined)
+WRITE = (*names.WRITE, Declined)
 Id = Annotated[str, Path(max_length=200, description="The key's id.", examples=["kq2zr4m7x3ab5cde"])]
 
 
@@ -130,7 +107,7 @@ async def keys(
 async def read(id: Id, gateway: Gateway, caller: Caller, fresh: Fresh) -> Response:
     """What the key may do, and how it stands. With `position` the answer holds at least what that command did."""
     key = _found(await _known(gateway, fresh), caller, id)
-    return json(document(key, datetime.now(UTC)), headers=_marks(key) | fresh.prefer.applied())
+    return json(document(key, datetime.now(UTC)), headers=placed(key.position) | fresh.prefer.applied())
 
 
 @router.post(
@@ -206,14 +183,12 @@ def _wish(gateway: Parts, asked: Asked, route: str) -> Wish:
 async def _write(
     gateway: Parts, asked: Asked, id: str, command: Any, wish: Wish, body: BaseModel, secret: str | None
 ) -> Response:  # fmt: skip
-    wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
     # An Idempotency-Key is its actor's own: another one who uses the same asks for something else.
     route = f"{wish.route} by {wish.actor}"
-    ask = Ask(id, command, route, wish.key, digest_of(body), wish.tenant, wish.actor, asked.policy, wait, asked.trace)
-    outcome = await gateway.access.write(ask)
+    outcome = await gateway.access.write(ask(gateway, asked._replace(key=wish.key), id, command, route, body))
     headers = {"Location": f"/v1/keys/{id}", "Cache-Control": "no-store"} | asked.prefer.applied()
     if isinstance(outcome, Written):
-        headers |= _marks(outcome.known) | ({"Idempotency-Replayed": "true"} if outcome.replayed else {})
+        headers |= placed(outcome.known.position) | replayed(outcome)
         shown = {"secret": _recorded(gateway, outcome.known, secret)} if secret else {}
         return json(document(outcome.known, datetime.now(UTC)) | shown, 201 if isinstance(command, IssueKey) else 200, headers)
     position = str(outcome.position)
@@ -229,7 +204,3 @@ def _recorded(gateway: Parts, key: Key, secret: str) -> str | None:
 
 async def _known(gateway: Parts, fresh: Freshness) -> Access:
     return await gateway.access.fresh(fresh.position, fresh.prefer.seconds(READ_SECONDS), lenient=fresh.prefer.lenient)
-
-
-def _marks(key: Key) -> dict[str, str]:
-    return {"Soma-Position": f"{key.position.partition}:{key.position.offset}"}

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Query, Request
 from opentelemetry import propagate, trace
 from pydantic import BaseModel, Field
 
-from gateway import prefer
+from gateway import positions, prefer
 from gateway.auth import Caller, Principal
 from gateway.needs import mark_of
 from gateway.positions import Place, Position
@@ -94,7 +94,7 @@ async def freshness(
 ) -> Freshness:
     """Raises Malformed."""
     text = position or soma_position
-    return Freshness(Position.parse(text) if text else None, prefer.parse(preferences or ()))
+    return Freshness(positions.position(text) if text else None, prefer.parse(preferences or ()))
 
 
 async def behind(
@@ -103,7 +103,7 @@ async def behind(
 ) -> Place | None:
     """Raises Malformed."""
     text = last_event_id or after
-    return Place.parse(text) if text else None
+    return positions.place(text) if text else None
 
 
 async def filters(

@@ -127,7 +127,7 @@ def _chunk(turn: Turn, body: NewCompletion, delta: dict[str, str], finish: str |
 
 
 def _head(turn: Turn, model: str, kind: str) -> dict[str, Any]:
-    return {"id": openai.name("chatcmpl", turn), "object": kind, "created": openai.seconds(turn), "model": model}
+    return {"id": openai.name("chatcmpl", turn), "object": kind, "created": openai.seconds(turn.began_at), "model": model}
 
 
 def _finish(turn: Turn) -> str:

@@ -19,6 +19,7 @@ from gateway.v1.named_shapes import NAME, NamedAccepted
 from gateway.v1.responses import Responses, good, json
 from ops.follow import Catalogue
 from projections.named import Known
+from schemas.types.common import Position
 
 V = TypeVar("V", bound=Known[Any, Any])
 DETAIL = "The command is recorded for good; what became of it is not known yet."
@@ -70,7 +71,7 @@ class Names(Generic[V]):
             raise NotFound(f"There is no {self.noun} {name!r}.")
         if version is not None and known.at(version) is None:
             raise NotFound(f"The {self.noun} is at version {known.version}: there is no version {version} yet.")
-        return json(self.document(known, version), headers=_marks(known) | fresh.prefer.applied())
+        return json(self.document(known, version), headers=placed(known.position) | fresh.prefer.applied())
 
     def named(self, name: str) -> str:
         """A name that one can have. Raises NotFound: nothing is put on record of any other."""
@@ -85,7 +86,7 @@ class Names(Generic[V]):
         outcome = await self.kept(gateway).write(ask(gateway, asked, name, command, route, body))
         headers = {"Location": f"/v1/{self.noun}s/{name}"} | asked.prefer.applied()
         if isinstance(outcome, Written):
-            headers |= _marks(outcome.known) | replayed(outcome)
+            headers |= placed(outcome.known.position) | replayed(outcome)
             return json(self.document(outcome.known, None), 201 if defines and outcome.changed else 200, headers)
         position = str(outcome.position)
         return json({"name": name, "position": position, "detail": DETAIL}, 202, headers | {"Soma-Position": position})
@@ -106,5 +107,6 @@ def replayed(written: Written[Any]) -> dict[str, str]:
     return {"Idempotency-Replayed": "true"} if written.replayed else {}
 
 
-def _marks(known: Known[Any, Any]) -> dict[str, str]:
-    return {"Soma-Position": f"{known.position.partition}:{known.position.offset}"}
+def placed(position: Position) -> dict[str, str]:
+    """The header that names the last command that an answer holds."""
+    return {"Soma-Position": f"{position.partition}:{position.offset}"}

@@ -1,6 +1,7 @@
 """The door for clients of OpenAI's API: what its two routes share."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -206,9 +207,9 @@ def data(value: Any, event: str | None = None) -> ServerSentEvent:
     return ServerSentEvent(msgspec.json.encode(value).decode(), event=event)
 
 
-def seconds(turn: Turn) -> int:
-    """When it began, in Unix seconds."""
-    return int(turn.began_at.timestamp())
+def seconds(time: datetime) -> int:
+    """As OpenAI writes times: in Unix seconds."""
+    return int(time.timestamp())
 
 
 def _wrong(problem: str) -> Invalid:

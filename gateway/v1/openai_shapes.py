@@ -201,6 +201,7 @@ class Response(BaseModel):
     id: Annotated[str, Field(description="Names the session and the turn; for `previous_response_id`.")]
     object: Literal["response"]
     created_at: int
+    completed_at: Annotated[int | None, Field(description="Of a response that is `completed`: when its last reply was given.")]
     status: Literal["in_progress", "completed", "incomplete", "failed"]
     error: dict[str, Any] | None
     incomplete_details: dict[str, Any] | None

@@ -6,18 +6,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from gateway.ask import Ask
 from gateway.auth import Caller
 from gateway.bundle import Unusable
 from gateway.engine import EngineDown
 from gateway.named import Written
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
-from gateway.positions import Place
+from gateway.positions import place
 from gateway.problems import Declined, Invalid, Malformed, NotFound, NotYet, PolicyDown
 from gateway.reader import READ_SECONDS
-from gateway.v1.asking import Asked, Asking, Fresh, digest_of, zoned
-from gateway.v1.names import DETAIL, WRITE
+from gateway.v1.asking import Asked, Asking, Fresh, zoned
+from gateway.v1.names import DETAIL, HEADERS, READ, WRITE, ask, placed, replayed
 from gateway.v1.policy_shapes import POLICY, REPORT, SHELF, Activating, Backtest, Checked, NewPolicy, PolicyAccepted, PolicyText, Shelf
 from gateway.v1.policy_shapes import Policy as Shape
 from gateway.v1.responses import bad, good, json
@@ -29,11 +28,6 @@ from schemas.types.policy import ActivatePolicy, PublishPolicy
 router = APIRouter(tags=["policies"])
 DAY = timedelta(days=1)
 MOST = 5_000
-READ = {"Soma-Position": "The last command that changed them.", "Preference-Applied": "The preferences that were honoured."}
-HEADERS = READ | {
-    "Location": "Where it is read.",
-    "Idempotency-Replayed": "`true` where this is the answer to an earlier request with this key.",
-}
 ACCEPTED = good(202, "Recorded; what became of it is not known yet", {"position": "0:12", "detail": DETAIL}, HEADERS)
 ACCEPTED[202]["model"] = PolicyAccepted
 UNCHANGED = good(200, "The version: this is what the newest one says already", POLICY, HEADERS)
@@ -144,7 +138,7 @@ async def backtest(
 
     Decisions are tried from the oldest on, one partition of the audit after the other. `next_cursor` goes on from there.
     """
-    edition, begin = _edition(gateway, asked.principal.tenant, policy), Place.parse(cursor) if cursor else None
+    edition, begin = _edition(gateway, asked.principal.tenant, policy), place(cursor) if cursor else None
     first = _moment(since)
     try:
         report = await gateway.backtests.run(await gateway.editions.of(edition), first, begin, limit)
@@ -191,17 +185,13 @@ def _shipped(gateway: Parts) -> dict[str, Any]:
 
 
 async def _write(gateway: Parts, asked: Asked, command: PublishPolicy | ActivatePolicy, route: str, body: Any) -> Response:
-    wait = asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
-    key, caller = asked.key or gateway.identity.key(), asked.principal
-    ask = Ask(NAME, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
-    outcome = await gateway.policies.write(ask)
+    outcome = await gateway.policies.write(ask(gateway, asked, NAME, command, route, body))
     headers = {"Location": "/v1/policies"} | asked.prefer.applied()
     if not isinstance(outcome, Written):
         position = str(outcome.position)
         return json({"position": position, "detail": DETAIL}, 202, headers | {"Soma-Position": position})
     shelf = outcome.known
-    headers |= {"Soma-Position": f"{shelf.position.partition}:{shelf.position.offset}"}
-    headers |= {"Idempotency-Replayed": "true"} if outcome.replayed else {}
+    headers |= placed(shelf.position) | replayed(outcome)
     if isinstance(command, ActivatePolicy):
         return json(overview(shelf), headers=headers)
     edition = shelf.editions[-1]

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from gateway.ask import Ask
 from gateway.auth import Caller
 from gateway.identity import Home
 from gateway.named import Written
@@ -14,9 +13,9 @@ from gateway.needs import needs
 from gateway.parts import Gateway, Parts
 from gateway.problems import Declined, Invalid, Malformed, NotEnabled, NotFound, NotYet, ReadModelDown
 from gateway.reader import READ_SECONDS
-from gateway.v1.asking import Asked, Asking, Fresh, digest_of
+from gateway.v1.asking import Asked, Asking, Fresh
 from gateway.v1.named_shapes import NAME
-from gateway.v1.names import READ, WRITE, Limit, NameCursor
+from gateway.v1.names import READ, WRITE, Limit, NameCursor, ask, replayed
 from gateway.v1.relation_shapes import DOCUMENT, SUBJECT, GroupList, RelationAccepted, Relations, Role, Share
 from gateway.v1.responses import bad, good, json
 from projections.relation import Relation, document
@@ -112,16 +111,13 @@ async def _change(gateway: Parts, asked: Asked, object: str, body: Share, *, hel
     gateway.relations.check_enabled()
     kind: Callable[..., Relate | Unrelate] = Relate if held else Unrelate
     command = kind(object=object, relation=body.relation, subject=body.subject)
-    caller, wait = asked.principal, asked.prefer.seconds(gateway.settings.gateway_wait_seconds)
-    route, key = f"{'POST' if held else 'DELETE'} share {object}", asked.key or gateway.identity.key()
-    ask = Ask(object, command, route, key, digest_of(body), caller.tenant, caller.actor, asked.policy, wait, asked.trace)
-    outcome = await gateway.relations.given.write(ask)
+    route = f"{'POST' if held else 'DELETE'} share {object}"
+    outcome = await gateway.relations.given.write(ask(gateway, asked, object, command, route, body))
     position = outcome.known.position if isinstance(outcome, Written) else outcome.position
-    relation = Relation(caller.tenant, position.partition, object, body.relation, body.subject, held)
+    relation = Relation(asked.principal.tenant, position.partition, object, body.relation, body.subject, held)
     if isinstance(outcome, Written) and await gateway.relations.written(relation, position.partition, position.offset):
         found = document(object, None, outcome.known)
-        replayed = {"Idempotency-Replayed": "true"} if outcome.replayed else {}
-        return json(found, 200, _marks(found) | replayed | asked.prefer.applied())
+        return json(found, 200, _marks(found) | replayed(outcome) | asked.prefer.applied())
     place = f"{position.partition}:{position.offset}"
     return json({"object": object, "position": place, "detail": LATER}, 202, {"Soma-Position": place} | asked.prefer.applied())
 

@@ -48,6 +48,7 @@ EXAMPLE = {
     "id": ID,
     "object": "response",
     "created_at": 1769860800,
+    "completed_at": 1769860801,
     "status": "completed",
     "error": None,
     "incomplete_details": None,
@@ -191,7 +192,8 @@ def document(turn: Turn, asker: Asker) -> dict[str, Any]:
     return {
         "id": openai.name("resp", turn),
         "object": "response",
-        "created_at": openai.seconds(turn),
+        "created_at": openai.seconds(turn.began_at),
+        "completed_at": openai.seconds(turn.last_at) if status == "completed" else None,
         "status": status,
         "error": {"code": "server_error", "message": f"{turn.failure.reason} ({turn.failure.code})"} if turn.failure else None,
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,

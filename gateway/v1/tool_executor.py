@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
-from gateway.positions import Position
+from gateway.positions import position
 from gateway.problems import Invalid, NotFound, NotYet, UnknownTool
 from gateway.reader import READ_SECONDS
 from gateway.v1.asking import Asked, Asking
@@ -98,7 +98,7 @@ async def _answer(gateway: Parts, asked: Asked, write: Write) -> Response:
     if view.summary.status == "waiting":
         return _accepted(write.home.id, view.summary.position, "A person has to approve it: see GET /v1/approvals.", headers)
     try:
-        await gateway.reader.wait(Position.parse(view.summary.position), READ_SECONDS, lenient=False)
+        await gateway.reader.wait(position(view.summary.position), READ_SECONDS, lenient=False)
         call = await detailed(gateway, await found(gateway, write.home, view.messages[0].calls[0].id, write.tenant))
     except (ReadModelDown, NotYet):
         return _accepted(write.home.id, view.summary.position, str(ACCEPTED["detail"]), headers)

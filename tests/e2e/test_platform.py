@@ -57,6 +57,14 @@ def test_a_conversation_and_every_view_of_it(client: httpx.Client, platform: Pla
     assert pq.read_table(parquet).column("type").to_pylist() == types
 
 
+def test_a_first_start_that_goes_well_frightens_nobody(platform: Platform) -> None:
+    """What libraries once said of a cluster that was well, before anything had happened."""
+    started = platform.log.read_text().partition("everything is well")[0]
+
+    assert "Group Coordinator Request failed" not in started
+    assert "Missing sensor state" not in started
+
+
 def test_events_are_filtered_and_a_wrong_place_is_wrong_use(client: httpx.Client, platform: Platform) -> None:
     session = client.post("/v1/sessions", json={"model": "echo"}).json()["id"]
     found = platform.soma("events", "--session", session, "--type", "SessionStarted", "--json")

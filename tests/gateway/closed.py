@@ -10,9 +10,9 @@ import pytest_asyncio
 from fastapi.routing import APIRoute
 
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment, until
+from tests.faults.cluster import Process
 from tests.gateway.keys import PEPPER
-from tests.gateway.platform import Gateway, Projecting
+from tests.gateway.platform import Gateway, deciding, serving
 from tests.gateway.provider import Provider
 from tests.gateway.signing import AUDIENCE, RSA, SECRET, bearer, saying, token
 
@@ -54,12 +54,8 @@ def closed(module_settings: Settings, provider: Provider) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(closed: Settings) -> AsyncIterator[Gateway]:
-    projecting = Projecting(closed)
-    projecting.start()
-    async with Gateway(closed) as gateway:
-        await gateway.until_healthy()
+    async with serving(closed) as gateway:
         yield gateway
-    await projecting.stop()
 
 
 @pytest.fixture
@@ -69,12 +65,8 @@ def client(gateway: Gateway) -> httpx.AsyncClient:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker(closed: Settings, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    """`soma worker`, which decides."""
-    worker = Process("worker", environment(closed), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "own partitions [0] of soma.access.commands" in worker.written(), "the worker owns what is called by names")
-    yield worker
-    await worker.stop()
+    async with deciding(closed, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

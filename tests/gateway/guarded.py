@@ -6,24 +6,17 @@ import pytest
 import pytest_asyncio
 
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway, Projecting
+from tests.faults.cluster import Process
+from tests.gateway.platform import Gateway, deciding, serving
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker(guarded: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    worker = Process("worker", environment(guarded), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "of soma.audit.commands" in worker.written(), "the worker owns the audit")
-    yield worker
-    await worker.stop()
+    async with deciding(guarded, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(guarded: Settings, worker: Process) -> AsyncIterator[Gateway]:
-    projecting = Projecting(guarded)
-    projecting.start()
-    async with Gateway(guarded) as gateway:
-        await gateway.until_healthy()
+    async with serving(guarded) as gateway:
         yield gateway
-    await projecting.stop()

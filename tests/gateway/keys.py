@@ -12,8 +12,8 @@ from gateway.problems import Unauthenticated
 from gateway.v1.access_shapes import KeyWithSecret
 from ops.embedded.process import free_port
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway, Projecting
+from tests.faults.cluster import Process
+from tests.gateway.platform import Gateway, deciding, serving
 
 PEPPER = "a pepper for tests, long enough to be one"
 
@@ -25,22 +25,14 @@ def peppered(module_settings: Settings) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def worker(peppered: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    """`soma worker`, which decides what is asked of keys and sessions."""
-    worker = Process("worker", environment(peppered), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "own partitions [0] of soma.access.commands" in worker.written(), "the worker owns the keys")
-    yield worker
-    await worker.stop()
+    async with deciding(peppered, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(peppered: Settings, worker: Process) -> AsyncIterator[Gateway]:
-    projecting = Projecting(peppered)
-    projecting.start()
-    async with Gateway(peppered) as gateway:
-        await gateway.until_healthy()
+    async with serving(peppered) as gateway:
         yield gateway
-    await projecting.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

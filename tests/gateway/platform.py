@@ -209,12 +209,23 @@ async def running(settings: Settings, *, settle: timedelta = SETTLE) -> AsyncIte
 
 @asynccontextmanager
 async def deciding(settings: Settings, log: Path) -> AsyncIterator[Process]:
-    """`soma worker`, which decides what is asked of every noun."""
+    """`soma worker`, which decides what is asked of every noun: the audit is the last that it says it owns."""
     worker = Process("worker", environment(settings), log)
     await worker.start()
-    await until_true(lambda: "own partitions [0] of soma.agent.commands" in worker.written(), "the worker owns what is called by names")
+    await until_true(lambda: "of soma.audit.commands" in worker.written(), "the worker owns the audit")
     yield worker
     await worker.stop()
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway that is well, and a projector beside it."""
+    projecting = Projecting(settings)
+    projecting.start()
+    async with Gateway(settings) as gateway:
+        await gateway.until_healthy()
+        yield gateway
+    await projecting.stop()
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

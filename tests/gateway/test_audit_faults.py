@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +20,13 @@ from schemas.types.audit import AuditEvent
 from streams.audit import AUDIT
 from tests.commands.test_audit import note
 from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway
+from tests.gateway.platform import Gateway, deciding
 from tests.gateway.platform import until as until_health
 from tests.history import History, produce
 from tests.projections.test_proof import alter
 
 SECONDS = 60.0
 TENANT = "default"
-
-
-@asynccontextmanager
-async def deciding(settings: Settings, log: Path) -> AsyncIterator[Process]:
-    worker = Process("worker", environment(settings), log)
-    await worker.start()
-    await until(lambda: "of soma.audit.commands" in worker.written(), "the worker owns the audit")
-    yield worker
-    await worker.stop()
 
 
 async def recorded(settings: Settings, count: int) -> list[Entry]:

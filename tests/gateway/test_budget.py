@@ -8,8 +8,8 @@ import pytest_asyncio
 from gateway.v1.budget_shapes import Budget, BudgetAccepted
 from ops.embedded.process import free_port
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment, until
-from tests.gateway.platform import Gateway, Platform
+from tests.faults.cluster import Process
+from tests.gateway.platform import Gateway, Platform, deciding
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMITS = {"tokens": None, "cost_micros": None, "calls": 10, "turns": None, "seconds": 3600}
@@ -22,12 +22,8 @@ def module_settings(module_settings: Settings) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def worker(module_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    """`soma worker`, which decides what is asked of budgets."""
-    worker = Process("worker", environment(module_settings), tmp_path_factory.mktemp("worker") / "worker.log")
-    await worker.start()
-    await until(lambda: "own partitions [0] of soma.budget.commands" in worker.written(), "the worker owns the budgets")
-    yield worker
-    await worker.stop()
+    async with deciding(module_settings, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
 
 
 async def test_a_budget_that_nobody_set_has_no_limits(platform: Platform) -> None:

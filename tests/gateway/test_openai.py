@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -216,8 +217,10 @@ async def test_a_response_goes_on_in_the_session_of_the_one_before(stage: Stage)
     assert (response.output_text, response.previous_response_id, third.output_text) == ("echo: again", first.id, "echo: and again")
     session = await stage.session(second)
     assert [each["content"] for each in session["messages"]][:5] == ["Be brief.", "hello", "echo: hello", "again", "echo: again"]
-    # and each turn of it can be read
+    # and each turn of it can be read, with the time of its reply
     read = await stage.sdk.responses.retrieve(first.id)
+    replied = datetime.fromisoformat(session["messages"][2]["at"])
+    assert first.completed_at == read.completed_at == int(replied.timestamp())
     assert (read.id, read.output_text, read.status, read.usage) == (first.id, "echo: hello", "completed", first.usage)
     # and no turn but the newest one can be gone on from
     with pytest.raises(openai.ConflictError, match="went on after this response"):
@@ -312,7 +315,8 @@ async def test_a_model_that_does_not_answer_is_an_error_of_the_server(stage: Sta
     # or as a response, which can be read afterwards
     events = [event async for event in await stage.sdk.responses.create(model="gone", input="hello", stream=True)]
     assert events[-1].type == "response.failed"
-    assert (await stage.sdk.responses.retrieve(events[-1].response.id)).status == "failed"
+    read = await stage.sdk.responses.retrieve(events[-1].response.id)
+    assert (read.status, read.completed_at) == ("failed", None)
 
 
 async def test_the_same_key_gives_the_same_answer_and_asks_the_model_once(stage: Stage) -> None:

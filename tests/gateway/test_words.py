@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import problems
-from gateway.positions import Place, Position, moment
+from gateway.positions import Place, Position, moment, place, position
 from gateway.prefer import Prefer, parse
 from gateway.problems import Malformed
 from gateway.stream import Writing
@@ -19,20 +19,20 @@ numbers = st.integers(0, 1023), st.integers(0, 10**18 - 1)
 
 @given(*numbers)
 def test_positions_and_places_are_read_as_they_are_written(partition: int, offset: int) -> None:
-    assert Position.parse(str(Position(partition, offset))) == (partition, offset)
-    assert Place.parse(str(Place(partition, offset))) == (partition, offset)
+    assert position(str(Position(partition, offset))) == (partition, offset)
+    assert place(str(Place(partition, offset))) == (partition, offset)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0:", ":1", "0:-1", "1024:0", "0:1 ", "0:1\n", "e0-1", "0:" + "9" * 19, "٠:١"])
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        Position.parse(text)
+        position(text)
 
 
 @pytest.mark.parametrize("text", ["", "0-1", "e0:1", "e0-", "e1024-0", "0:1", "E0-1"])
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
-        Place.parse(text)
+        place(text)
 
 
 @pytest.mark.parametrize(

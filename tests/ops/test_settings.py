@@ -1,5 +1,6 @@
 """The environment is read once, checked whole, and never shows a secret."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,15 @@ def test_no_secret_shows_in_the_settings(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_loopback_is_known_in_each_spelling(host: str, local: bool) -> None:
     assert Settings(gateway_host=host).on_loopback is local
+
+
+def test_the_operations_page_has_every_variable_and_no_other() -> None:
+    # given
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    tables = page[page.index("## Settings") : page.index("## Health")]
+    named = [line.split("|")[1] for line in tables.splitlines() if line.startswith("| `")]
+    variable = re.compile(r"`([A-Z_]+)`")
+    # then
+    there_are = {name.upper() for name in Settings.model_fields}
+    assert there_are - set(variable.findall(tables)) == set()
+    assert set(variable.findall(" ".join(named))) - there_are == set()

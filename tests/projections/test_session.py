@@ -6,10 +6,11 @@ import pytest
 from fastavro import parse_schema
 
 from commands.situation import Ended
-from projections.session import Summary, View, document, evolve, overview, place, summarize
+from projections.session import Summary, View, document, evolve, overview, summarize
 from schemas.chain import ChainBroken
 from schemas.codec import Codec
 from schemas.contract import bundle
+from schemas.places import Place
 from schemas.types.common import Sealed, Usage
 from schemas.types.session import CancelSession, CloseSession, PostMessage, RecordFailure, RecordReply, SessionEvent
 from tests.history import History
@@ -24,7 +25,7 @@ def history() -> History:
 def view_of(events: Iterable[SessionEvent]) -> View:
     view = View()
     for offset, event in enumerate(events):
-        view = evolve(view, event, place(0, offset))
+        view = evolve(view, event, str(Place(0, offset)))
     return view
 
 

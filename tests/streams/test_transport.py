@@ -2,12 +2,13 @@
 
 from ops import kafka
 from ops.settings import Settings
-from streams.worker import build
+from streams.worker import Worker, build
 
 
 async def test_a_worker_does_not_let_a_broker_hold_its_fetch_for_as_long_as_faust_would() -> None:
     """Given the app of a worker, when Faust makes its consumer, then that one has the bound that our other consumers have."""
-    app = build(Settings(kafka_bootstrap_servers="127.0.0.1:9"))
+    settings = Settings(kafka_bootstrap_servers="127.0.0.1:9")
+    app = build(settings, Worker(settings))
 
     consumer = app.consumer._thread._create_worker_consumer(app.transport)
 
