@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 
 from gateway import relation_engine
 from gateway.ask import Sender
+from gateway.at_work import AtWork
 from gateway.audit import Audit
 from gateway.backtest import Backtests
 from gateway.budgets import COMMANDS as BUDGET_COMMANDS
@@ -42,7 +43,7 @@ from gateway.turn import Turns
 from gateway.unshared import Unshared
 from gateway.waits import Waits
 from gateway.watch import Watch
-from gateway.writer import Writer
+from gateway.writer import Room, Writer
 from ops import command_key, kafka, models, pepper, seal
 from ops.artifacts import Artifacts
 from ops.follow import Catalogue
@@ -95,6 +96,7 @@ class Base(NamedTuple):
     tail: Tail
     reader: Reader
     waits: Waits
+    at_work: AtWork
 
 
 @asynccontextmanager
@@ -123,7 +125,9 @@ async def _base(settings: Settings, settle: timedelta, stack: AsyncExitStack) ->
     stack.push_async_callback(tail.close)
     reader = Reader(queries, applied, records, recent, seal.load(settings))
     waits = Waits(link, settings.gateway_max_in_flight, settings.gateway_tenant_max_in_flight)
-    return Base(records, link, queries, applied, recent, layout, tail, reader, waits)
+    at_work = AtWork(tail, reader, settings.gateway_tenant_max_sessions)
+    stack.push_async_callback(at_work.close)
+    return Base(records, link, queries, applied, recent, layout, tail, reader, waits, at_work)
 
 
 def _nouns(settings: Settings, base: Base) -> Nouns:
@@ -142,14 +146,14 @@ def _nouns(settings: Settings, base: Base) -> Nouns:
 
 
 async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitStack) -> Parts:
-    records, link, queries, _, recent, layout, tail, reader, waits = base
+    records, link, queries, _, recent, layout, tail, reader, waits, at_work = base
     client = await stack.enter_async_context(httpx.AsyncClient())
     editions = Editions(await stack.enter_async_context(engine(settings)), nouns.policies.catalogue, settings)
     audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
     stack.push_async_callback(audit.close)
     identity = Identity(tail, layout, reader, recent)
     sealing = Sealing(reader.seals, identity, reader, recent)
-    writer = Writer(link, tail, records, reader, waits, sealing, governed=settings.soma_tenant_budgets)
+    writer = Writer(link, tail, records, reader, Room(waits, at_work), sealing, governed=settings.soma_tenant_budgets)
     keys = Keys(nouns.access, Witness(nouns.access.catalogue, kafka.aiokafka(settings)), pepper.load(settings))
     sign_in, watch = SignIn(settings, client, keys), Watch(keys)
     budgets = Sender("budget", BUDGET_COMMANDS, BudgetCommand, link, records)

@@ -25,7 +25,7 @@ Problem
 ├── UnknownTool           422
 ├── UnknownAgent          422
 ├── KeyReused             422  the Idempotency-Key was used with another body
-├── TooMany               429  too much at once in this gateway, of all or of one tenant
+├── TooMany               429  too many writes wait in this gateway, of all or of one tenant, or too many of its sessions are at work
 ├── RateLimited           429  too many requests of a caller or a tenant within a minute, or failed sign-ins of an address
 ├── TooManyCommands       429  too many commands for one session or tool
 ├── NoReply               502  the turn ended without the model's answer

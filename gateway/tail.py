@@ -8,7 +8,7 @@ Where there is no read model to ask, it begins at the first record itself, which
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import NamedTuple, Never
@@ -88,7 +88,10 @@ class Follower:
 
 
 class Tail:
-    """`readings` are the partitions that are read. `caught_up` once everything was read that was there at the beginning."""
+    """`readings` are the partitions that are read. `caught_up` once everything was read that was there at the beginning.
+
+    `when_taken` is told of each valid record of a session.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, link: Link, records: Records, queries: Queries, layout: Layout, recent: Recent) -> None:
         self._consumer, self._link, self._records, self._queries = consumer, link, records, queries
@@ -97,6 +100,7 @@ class Tail:
         self._next: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self.readings: dict[int, Reading] = {}
+        self.when_taken: list[Callable[[SessionEvent], None]] = []
         self.commands = 0
 
     @property
@@ -197,6 +201,8 @@ class Tail:
             metrics.void_records.labels("gateway").inc()
         elif session_id := aggregate_of(event, record.partition):
             view = self._recent.take(event, str(place), len(record.value))
+            for tell in self.when_taken:
+                tell(event)
             for follower in self._followers.get(session_id, ()):
                 follower.put(Taken(place, event, view))
 

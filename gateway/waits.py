@@ -1,6 +1,6 @@
 """The writes that wait for their outcome, of every noun: so many at once, so many of one tenant, none for longer than Kafka is there.
 
-A turn that a caller waits for is one of them. What goes on without a caller is no gateway's to count: the record knows it.
+A turn that a caller waits for is one of them. What goes on without a caller is counted by the record (gateway/at_work.py).
 """
 
 import asyncio

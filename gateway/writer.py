@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway import refusals
+from gateway import at_work, refusals
+from gateway.at_work import AtWork
 from gateway.identity import Home, command_id
 from gateway.link import Link, NotAcknowledged
 from gateway.positions import Place, Position
@@ -74,11 +76,19 @@ class Accepted(NamedTuple):
     position: Position
 
 
+class Room(NamedTuple):
+    """In which a write has to find a place: among the writes that wait, and among its tenant's sessions at work if it begins a turn."""
+
+    waits: Waits
+    at_work: AtWork
+
+
 class Writer:
     """Writes to sessions. Where they are `governed`, those that start here draw from their tenant's budget for their whole life."""
 
-    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, waits: Waits, sealing: Sealing, *, governed: bool) -> None:
-        self._link, self._tail, self._records, self._reader, self._waits = link, tail, records, reader, waits
+    def __init__(self, link: Link, tail: Tail, records: Records, reader: Reader, room: Room, sealing: Sealing, *, governed: bool) -> None:
+        self._link, self._tail, self._records, self._reader = link, tail, records, reader
+        self._waits, self._at_work = room
         self._sealing, self._governed = sealing, governed
 
     async def write(self, write: Write) -> Done | Accepted:
@@ -102,7 +112,7 @@ class Writer:
         return write._replace(body=sealing.sealed(body, key, write.home.id), digest=key.digest(write.digest))
 
     async def send(self, write: Write) -> Position:
-        """Where Kafka has stored the command. Raises NothingSent, OutcomeUnknown."""
+        """Where Kafka has stored the command. Raises NothingSent, OutcomeUnknown, and TooMany where it would begin a turn too many."""
         meta = CommandMeta(
             id=command_id(write.tenant, write.route, write.key),
             aggregate_id=write.home.id,
@@ -116,7 +126,8 @@ class Writer:
         body = replace(write.body, governed=self._governed) if isinstance(write.body, StartSession) else write.body
         value, headers = self._records.command(SessionCommand(meta=meta, body=body), write.trace)
         try:
-            offset = await self._link.send(COMMANDS, write.home.partition, write.home.id.encode(), value, headers)
+            async with self._at_work.begun(write.tenant, write.home.id, meta.id) if at_work.begins(body) else nullcontext():
+                offset = await self._link.send(COMMANDS, write.home.partition, write.home.id.encode(), value, headers)
         except NotAcknowledged:
             raise OutcomeUnknown(
                 "Kafka did not acknowledge it in time. It may be done, now or later, or not at all.",

@@ -49,5 +49,6 @@ audit_waiting = Gauge("soma_audit_spool_bytes", "Decisions that wait on this gat
 audit_closed = Counter("soma_audit_closed_total", "Requests that were kept out because their decision found no room")
 requests = Histogram("soma_http_seconds", "Requests, from the first byte to the last", ["method", "route", "status"], buckets=SECONDS)
 in_flight = Gauge("soma_writes_in_flight", "Writes that wait for their outcome")
+at_work = Gauge("soma_sessions_at_work", "Sessions at work, of the tenants that began a turn in this gateway since it was started")
 turn_seconds = Histogram("soma_turn_seconds", "From a POST with input to its recorded reply", buckets=SECONDS)
 streams = Gauge("soma_sse_streams", "Open event streams")

@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     gateway_max_body_bytes: Annotated[int, Field(ge=1024, le=8 << 20)] = 256 << 10
     gateway_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     gateway_tenant_max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 800
+    gateway_tenant_max_sessions: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000  # at work at once
     gateway_wait_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
 
     # The audit: whose it is where nobody was proved, and what a gateway keeps of it while Kafka is down

@@ -128,6 +128,12 @@ class Queries:
             found = await connection.scalar(statement)
             return found and rows.summary(found)
 
+    async def at_work(self, tenant: str) -> list[str]:
+        """The ids of the sessions that think or act. Reads through all of the tenant's: an index would cost every turn."""
+        statement = select(sessions.c.id).where(sessions.c.tenant == storable(tenant), sessions.c.status.in_(("thinking", "acting")))
+        async with self._connection(tenant) as connection:
+            return [str(id) for id in await connection.scalars(statement)]
+
     async def roles(self, given: Given, thing: Thing) -> frozenset[str]:
         """The relations that the caller was given to the thing, and `owner`; none to a session that is not there."""
         if thing.kind == "session" and not _is_id(thing.id):
