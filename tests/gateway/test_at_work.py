@@ -13,14 +13,14 @@ from msgspec.structs import replace
 from commands.call import Awaiting
 from commands.decision import Refusal
 from commands.situation import Acting, Drawing, Thinking, account_of, calls
-from gateway.at_work import Tally
+from gateway.at_work import Tally, begins
 from gateway.records import COMMANDS
 from ops import kafka
 from ops.embedded.process import free_port
 from ops.log import Log
 from ops.settings import Settings
 from schemas.types.common import EventMeta, Position, Refused
-from schemas.types.session import AllotmentAsked, ApproveCall, CancelSession, PassAllotment, SessionEvent
+from schemas.types.session import AllotmentAsked, ApproveCall, CancelSession, PassAllotment, PostMessage, SessionEvent
 from tests.commands import test_drawing as drawing
 from tests.commands.test_call import command, reply, start, wish
 from tests.commands.test_session import NOON, Story
@@ -151,6 +151,11 @@ def test_what_was_sent_counts_until_its_last_record_is_read() -> None:
     assert tally.sent == {"second"}
 
 
+def test_a_turn_is_begun_by_a_message_and_by_a_start_with_one_or_with_a_call() -> None:
+    assert all(map(begins, (PostMessage(input="hello"), start(), start(input=None, call=wish("add")))))
+    assert not any(map(begins, (start(input=None), CancelSession(), ApproveCall(call="c", digest=b""))))
+
+
 def limited(settings: Settings) -> Gateway:
     """A gateway at which callers sign in, and a tenant has two sessions at work."""
     own: dict[str, Any] = {"gateway_require_auth": True, "gateway_jwt_secret": SECRET, "gateway_tenant_max_sessions": 2}
@@ -218,6 +223,8 @@ async def test_a_tenant_has_so_many_sessions_at_work_and_the_record_knows_it_aft
     # when another gateway takes its place
     async with limited(platform.settings) as second:
         await second.until_healthy()
+        assert (await begin(second, "acme", **{"Idempotency-Key": "two"})).status_code == 202
+        await counted(second, 2)
         assert (await begin(second, "acme")).status_code == 429
         # and one of the two is cancelled
         cancelled = await second.client.post(f"/v1/sessions/{begun[0].json()['id']}/cancel", json={}, headers=of("acme"))
