@@ -56,7 +56,6 @@ ABOUT: dict[str, Any] = {
         "Every POST takes an `Idempotency-Key`. Problems are documents by RFC 9457 that say what to do next."
     ),
     "version": "1.0.0",
-    "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [
         {"name": "sessions", "description": "A session is a conversation with a model."},
         {"name": "tools", "description": "What models may call. A session keeps to the version that it began with."},
