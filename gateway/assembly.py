@@ -182,7 +182,7 @@ async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitS
         watch=watch,
         artifacts=Artifacts(settings, reader.seals),
         budgets=Budgets(budgets, reader, waits, enabled=settings.soma_tenant_budgets),
-        health=Health(link, tail, [noun.catalogue for noun in nouns], records, queries, sign_in, audit),
+        health=Health(link, tail, [noun.catalogue for noun in nouns], records, reader, sign_in, audit),
     )
 
 

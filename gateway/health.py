@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 from gateway.audit import Audit
 from gateway.credentials import SignIn
 from gateway.link import Link
+from gateway.reader import Reader
 from gateway.records import Records
 from gateway.tail import Tail
 from ops.follow import Catalogue
-from projections.queries import Queries, ReadModelDown
+from ops.seal import KeysDown
+from projections.queries import ReadModelDown
 from projections.session import EVENTS
 from schemas.registry import RegistryDown
 
@@ -38,11 +40,11 @@ class Health:
         tail: Tail,
         named: Sequence[Catalogue[Any]],
         records: Records,
-        queries: Queries,
+        reader: Reader,
         sign_in: SignIn,
         audit: Audit,
     ) -> None:
-        self._link, self._tail, self._named, self._records, self._queries = link, tail, named, records, queries
+        self._link, self._tail, self._named, self._records, self._reader = link, tail, named, records, reader
         self._sign_in, self._audit = sign_in, audit
         self._looked, self._parts = 0.0, dict[str, Part]()
         self._looking = asyncio.Lock()
@@ -62,9 +64,9 @@ class Health:
     async def _fresh(self) -> dict[str, Part]:
         async with self._looking:
             if time.monotonic() - self._looked > FRESH_SECONDS:
-                registry, (read_model, lag) = await asyncio.gather(self._registry_part(), self._read_model())
+                registry, (read_model, lag), seal = await asyncio.gather(self._registry_part(), self._read_model(), self._seal())
                 kafka = Part("ok" if self._link.up else "down", self._link.detail)
-                self._parts = {"kafka": kafka, "registry": registry, "read_model": read_model, "lag": lag}
+                self._parts = {"kafka": kafka, "registry": registry, "read_model": read_model, "lag": lag, "seal": seal}
                 self._looked = time.monotonic()
         own = {"sign_in": Part(*self._sign_in.status()), "audit": Part(*self._audit.status())}
         return {"gateway": self._gateway(), **self._parts, **own}
@@ -90,11 +92,22 @@ class Health:
             return Part("degraded", "does not answer; what runs goes on without it")
         return Part("ok", "answers")
 
+    async def _seal(self) -> Part:
+        """Without its keys text can be neither written nor shown."""
+        if not self._reader.seals.on:
+            return Part("ok", "text is not sealed (SOMA_SEAL is off)")
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await self._reader.seals.check()
+        except (KeysDown, TimeoutError) as error:
+            return Part("down", str(error) or f"The keys of sealed text do not come within {ASK_SECONDS:.0f} s.")
+        return Part("ok", "the keys of sealed text can be had")
+
     async def _read_model(self) -> tuple[Part, Part]:
         """Whether it answers and this release's projector can go on with it, and how far it is behind what this gateway has read."""
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                positions, others = await self._queries.positions(EVENTS), await self._queries.of_other_folds()
+                positions, others = await self._reader.queries.positions(EVENTS), await self._reader.queries.of_other_folds()
         except (ReadModelDown, TimeoutError) as error:
             return Part("down", str(error) or f"no answer within {ASK_SECONDS:.0f} s"), Part("degraded", "unknown")
         behind = {

@@ -83,10 +83,14 @@ class Keyring:
         await asyncio.shield(self._asking)
 
     async def run(self) -> None:
-        """Keep the keys fresh, also where nobody signs in: leases of the source's own credentials depend on it."""
+        """Keep the keys fresh, also where nobody signs in: leases of the source's own credentials depend on it.
+
+        A source that failed, whoever asked it, is asked again after the pause.
+        """
         while True:
-            await self.renew()
-            await asyncio.sleep(self._pause if self.failing else max(self._again, self._pause))
+            if self.failing or self._clock() - self._answered >= self._again:
+                await self.renew()
+            await asyncio.sleep(self._pause)
 
     async def _ask(self) -> None:
         try:

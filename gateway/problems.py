@@ -269,7 +269,7 @@ class OutcomeUnknown(Unavailable):
 
 
 class SealDown(Unavailable):
-    code, title = "seal_down", "Sealed text can be neither written nor read now"
+    code, title = "seal_down", "Sealed text can be neither written nor read now: nothing was sent"
 
 
 class ReadModelDown(Unavailable):

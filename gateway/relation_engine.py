@@ -11,17 +11,9 @@ from ops.fga import MAX_CHECKS, OpenFga, Tuple
 from ops.settings import Settings
 from projections.applied import Applied
 from projections.queries import Queries
-from projections.reach import Given, Thing
+from projections.reach import HOLDS, Given, Thing
 from projections.relation import COMMANDS, Relation
 
-HOLDS = {
-    "viewer": frozenset({"viewer", "editor", "approver", "owner"}),
-    "editor": frozenset({"editor", "owner"}),
-    "approver": frozenset({"approver", "owner"}),
-    "owner": frozenset({"owner"}),
-    "admin": frozenset({"admin", "owner"}),
-}
-"""By the relation that is needed: those by which one has it, as ops/openfga/model.fga says it too."""
 EVERYBODYS = frozenset({"tool", "agent", "capsule"})
 """Kinds of things that every member of the tenant may see."""
 ABOVE = {"group": "tenant", "tenant": "parent"}
@@ -36,8 +28,8 @@ class Engine(Protocol):
         """Whether the caller has the relation to the thing."""
         ...
 
-    async def among(self, given: Given, sessions: Sequence[str]) -> frozenset[str]:
-        """Those that the caller may see, of sessions that the read model lets it see."""
+    async def among(self, given: Given, relation: str, sessions: Sequence[str]) -> frozenset[str]:
+        """Those to which the caller has the relation, of sessions to which it has it by the read model."""
         ...
 
     async def knows(self, thing: Thing, tenant: str, seconds: float) -> bool:
@@ -60,7 +52,7 @@ class ReadModel:
             return True
         return bool(await self._queries.roles(given, thing) & HOLDS[relation])
 
-    async def among(self, given: Given, sessions: Sequence[str]) -> frozenset[str]:
+    async def among(self, given: Given, relation: str, sessions: Sequence[str]) -> frozenset[str]:
         return frozenset(sessions)
 
     async def knows(self, thing: Thing, tenant: str, seconds: float) -> bool:
@@ -79,8 +71,8 @@ class Server:
     async def check(self, given: Given, relation: str, thing: Thing) -> bool:
         return await self._store.check(_asked(given, relation, str(thing)), proved(given, thing))
 
-    async def among(self, given: Given, sessions: Sequence[str]) -> frozenset[str]:
-        asked = [_asked(given, "viewer", f"session:{id}") for id in sessions]
+    async def among(self, given: Given, relation: str, sessions: Sequence[str]) -> frozenset[str]:
+        asked = [_asked(given, relation, f"session:{id}") for id in sessions]
         batches = (asked[first : first + MAX_CHECKS] for first in range(0, len(asked), MAX_CHECKS))
         answers = await asyncio.gather(*(self._store.checks(batch, proved(given)) for batch in batches))
         allowed = [answer for batch in answers for answer in batch]

@@ -108,11 +108,14 @@ class Relations:
         """Whose relations bound what a list shows; None where it shows all of the tenant's, as it does to an admin by a scope."""
         return caller if self._holds_for(who) and not (caller := given(who)).admin else None
 
-    async def among(self, who: Principal, sessions: Sequence[str]) -> frozenset[str]:
-        """Those that the caller may see, of sessions that a list bounded so would show. Raises RelationsDown, ReadModelDown."""
+    async def among(self, who: Principal, sessions: Sequence[str], relation: str = "viewer") -> frozenset[str]:
+        """Those to which the caller has the relation, of sessions that a list bounded by it would show.
+
+        Raises RelationsDown, ReadModelDown.
+        """
         if not self._holds_for(who):
             return frozenset(sessions)
-        return await self._bounded(self._engine.among(given(who), sessions))
+        return await self._bounded(self._engine.among(given(who), relation, sessions))
 
     def scoped(self, route: str, who: Principal) -> str:
         """A route for an Idempotency-Key of its caller's own: another's key must not lead to the other's session."""

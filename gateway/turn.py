@@ -21,6 +21,7 @@ from gateway.stream import Piece, Writing
 from gateway.tail import FellBehind, Follower, Tail, Taken
 from gateway.waits import Waits
 from gateway.writer import Write, Writer, outcome_of
+from ops.seal import KeysDown
 from projections.session import EVENTS, Summary, View, evolve
 from schemas.types import common
 from schemas.types.common import Refused, Sealed
@@ -97,17 +98,24 @@ class Turns:
             await self._writer.send(write)
             async for item in self._records(write, follower):
                 if isinstance(item, OutputDelta):
-                    delta = await self._reader.seals.opened(item, write.home.id)
+                    delta = await self._opened(item, write)
                     if turn and (piece := writing.take(delta)) and (text := showing.written(turn, piece)):
                         yield text
                     continue
-                turn = after(turn, await self._reader.seals.opened(item.event, write.home.id))
+                turn = after(turn, await self._opened(item.event, write))
                 writing.settle(item.event)
                 if isinstance(item.event.body, ReplyRecorded) and (text := showing.recorded(turn)):
                     yield text
                 yield turn
                 if turn.over:
                     return
+
+    async def _opened(self, said: T, write: Write) -> T:
+        """Of what was sent and is on record nobody may say that nothing was sent. Raises Unfinished."""
+        try:
+            return await self._reader.seals.opened(said, write.home.id)
+        except KeysDown as error:
+            raise Unfinished(f"It is recorded, and its text cannot be shown now. {error}", session_id=write.home.id) from error
 
     async def read(self, home: Home, tenant: str, position: Position) -> Turn:
         """The turn that the command there began, as far as this gateway knows it. Raises NotFound, NotYet, ReadModelDown."""

@@ -21,6 +21,7 @@ from gateway.sealing import Sealing
 from gateway.tail import FellBehind, Follower, Tail, Taken
 from gateway.waits import Waits
 from ops import metrics
+from ops.seal import KeysDown
 from projections.queries import ReadModelDown
 from projections.session import EVENTS, Summary, View
 from schemas import sealing
@@ -142,7 +143,7 @@ class Writer:
         try:
             async with self._waits.within(write.wait):
                 return await self._answer(write, position, follower)
-        except (TimeoutError, FellBehind, ReadModelDown):
+        except (TimeoutError, FellBehind, ReadModelDown, KeysDown):
             return Accepted(position)
 
     async def _answer(self, write: Write, position: Position, follower: Follower) -> Done:

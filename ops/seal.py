@@ -59,6 +59,9 @@ class Keys(Protocol):
     def destroy(self, tenant: str, subject: str) -> tuple[str, ...]:
         """Destroy every key of the subject, for good. Their ids; none where there were none."""
 
+    def check(self) -> None:
+        """Returns where keys can be had now. Makes none."""
+
 
 class Seals:
     """Seals and opens. Without keys text stays as it is, and nothing is opened.
@@ -75,6 +78,11 @@ class Seals:
     @property
     def on(self) -> bool:
         return self._keys is not None
+
+    async def check(self) -> None:
+        """Returns where keys can be had now, or none are needed. Raises KeysDown."""
+        if self._keys:
+            await self._asked(self._keys.check)
 
     async def of(self, tenant: str, subject: str) -> str | None:
         """The id of the key for the subject's text; None where sealing is off. Raises KeysDown."""
@@ -114,19 +122,22 @@ class Seals:
         return await _when_there()(self.opened, value, about) if self.on else value
 
     async def _kept(self, cache: TTLCache[K, T], name: K, ask: Callable[[], T]) -> T:
-        """From the cache, else by asking. Raises KeysDown after ASK_SECONDS at the latest."""
-        if (found := cache.get(name)) is not None:
-            return found
+        """From the cache, else by asking. Raises KeysDown."""
+        if (found := cache.get(name)) is None:
+            found = cache[name] = await self._asked(ask)
+        return found
+
+    async def _asked(self, ask: Callable[[], T]) -> T:
+        """Raises KeysDown after ASK_SECONDS at the latest."""
         if time.monotonic() < self._again_at:
             raise KeysDown(self._down)
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                found = cache[name] = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except (KeysDown, TimeoutError) as error:
             self._down = str(error) or f"The keys of sealed text do not come within {ASK_SECONDS:.0f} s."
             self._again_at = time.monotonic() + AGAIN_SECONDS
             raise KeysDown(self._down) from error
-        return found
 
     async def _there(self, key_id: str) -> Key | None:
         try:

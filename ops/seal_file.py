@@ -60,6 +60,10 @@ class FileKeys:
             with self._alone():
                 return tuple(id for id in versions if _emptied(self._file(id)))
 
+    def check(self) -> None:
+        with _readable():
+            _read(self._master)
+
     def rotate(self) -> int:
         """Wrap every key with a new master key, and forget the former ones. How many. Where it was stopped half way it begins again."""
         with _readable(), self._alone():

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from hashlib import sha256
 from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import hvac
 from hvac.exceptions import InvalidPath, VaultError
@@ -24,6 +24,13 @@ NAMES = "soma-names"
 DATA_KEY = b"soma data key 1"
 REMEMBERED = 10_000
 T = TypeVar("T")
+
+
+class _Versions(NamedTuple):
+    """Of a transit key: the oldest one that was not trimmed, and the newest."""
+
+    oldest: int
+    newest: int
 
 
 class VaultKeys:
@@ -48,7 +55,7 @@ class VaultKeys:
             described = self._described(name)
         if described is None:
             raise KeysDown(f"Vault did not make the key soma-{name}.")
-        return f"{name}.{described['latest_version']}"
+        return f"{name}.{described.newest}"
 
     def secret(self, key_id: str) -> bytes:
         name, _, version = key_id.partition(".")
@@ -65,9 +72,11 @@ class VaultKeys:
         name = self._name(tenant, subject)
         if (described := self._described(name)) is None:
             return ()
-        oldest, newest = max(described.get("min_available_version", 0), 1), int(described["latest_version"])
-        self._ask(lambda client: _trimmed(client, f"soma-{name}", newest + 1, self._mount))
-        return tuple(f"{name}.{version}" for version in range(oldest, newest + 1))
+        self._ask(lambda client: _trimmed(client, f"soma-{name}", described.newest + 1, self._mount))
+        return tuple(f"{name}.{version}" for version in range(max(described.oldest, 1), described.newest + 1))
+
+    def check(self) -> None:
+        self._described(NAMES.removeprefix("soma-"))
 
     def _named(self, tenant: str, subject: str) -> str:
         self._ask(lambda client: client.secrets.transit.create_key(NAMES, mount_point=self._mount))  # nothing where it is there
@@ -75,42 +84,47 @@ class VaultKeys:
 
     def _hmac(self, name: str, data: bytes, version: int) -> bytes:
         text = base64.b64encode(data).decode()
-        answer = self._ask(
-            lambda client: client.secrets.transit.generate_hmac(
+
+        def question(client: hvac.Client) -> bytes:
+            answer = client.secrets.transit.generate_hmac(
                 name, hash_input=text, key_version=version, algorithm="sha2-256", mount_point=self._mount
             )
-        )
-        secret = base64.b64decode(answer["data"]["hmac"].rpartition(":")[2])
-        if len(secret) != sha256().digest_size:
-            raise KeysDown("Vault answers what is no HMAC.")
-        return secret
+            secret = base64.b64decode(answer["data"]["hmac"].rpartition(":")[2])
+            if len(secret) != sha256().digest_size:
+                raise ValueError("this is no HMAC")
+            return secret
+
+        return self._ask(question)
 
     def _alive(self, name: str, version: int) -> bool:
         described = self._described(name)
-        return described is not None and described.get("min_available_version", 0) <= version <= described["latest_version"]
+        return described is not None and described.oldest <= version <= described.newest
 
-    def _described(self, name: str) -> dict[str, Any] | None:
-        """What the engine says of the key; None where there is none."""
+    def _described(self, name: str) -> _Versions | None:
+        """Which versions of the key the engine has; None where there is none."""
         try:
-            found: dict[str, Any] = self._ask(lambda client: client.secrets.transit.read_key(f"soma-{name}", mount_point=self._mount))[
-                "data"
-            ]
+            return self._ask(lambda client: _versions(client.secrets.transit.read_key(f"soma-{name}", mount_point=self._mount)))
         except _NoSuchKey:
             return None
-        return found
 
     def _ask(self, question: Callable[[hvac.Client], T]) -> T:
         with self._turn:
             try:
                 return self._login.ask(question)
-            except InvalidPath as error:
-                raise _NoSuchKey("Vault has no such key.") from error
-            except (VaultError, RequestException, OSError, KeyError, TypeError, ValueError) as error:
+            except (VaultError, RequestException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+                if isinstance(error, InvalidPath) and error.errors == []:
+                    raise _NoSuchKey("Vault has no such key.") from error
                 raise KeysDown(f"Vault does not give the keys of sealed text: {type(error).__name__}.") from error
 
 
 class _NoSuchKey(KeysDown):
-    """404."""
+    """404, by the engine itself, which complains of nothing then; somebody else's 404, or that of another mount, tells of no key."""
+
+
+def _versions(answer: Any) -> _Versions:
+    """Raises what is raised by an answer that is none."""
+    described = answer["data"]
+    return _Versions(int(described.get("min_available_version", 0)), int(described["latest_version"]))
 
 
 def _trimmed(client: hvac.Client, name: str, version: int, mount: str) -> None:

@@ -64,6 +64,8 @@ class CallFilters(Struct, frozen=True):
     session_id: str | None = None
     tool: str | None = None
     status: str | None = None
+    relation: str = "viewer"
+    """What a caller whom the list is bounded by has to be to the calls' sessions."""
 
 
 class CallPage(NamedTuple):
@@ -148,7 +150,7 @@ class Queries:
         newest = tuple_(sessions.c.created_at, sessions.c.id)
         statement = select(sessions.c.summary).where(sessions.c.tenant == storable(tenant), _fits(filters))
         if by:
-            statement = statement.where(reach.visible(by))
+            statement = statement.where(reach.holding(by, "viewer"))
         if cursor is not None:
             time, id = _place(cursor)
             statement = statement.where(newest < tuple_(time, literal(id, sessions.c.id.type)))
@@ -160,11 +162,11 @@ class Queries:
     async def calls(
         self, tenant: str, filters: CallFilters, cursor: str | None = None, limit: int = 50, by: Given | None = None
     ) -> CallPage:
-        """A page of the ledger, newest first, of one reply the last; only what `by` may see. Raises BadCursor."""
+        """A page of the ledger, newest first, of one reply the last: of sessions to which `by` has the relation. Raises BadCursor."""
         newest = tuple_(calls.c.requested_at, calls.c.id)
         statement = select(calls.c.entry).where(calls.c.tenant == storable(tenant))
         if by:
-            statement = statement.join(sessions, sessions.c.id == calls.c.session_id).where(reach.visible(by))
+            statement = statement.join(sessions, sessions.c.id == calls.c.session_id).where(reach.holding(by, filters.relation))
         for column, wanted in ((calls.c.session_id, filters.session_id), (calls.c.tool, filters.tool), (calls.c.status, filters.status)):
             if wanted is not None:
                 statement = statement.where(column == wanted)

@@ -30,6 +30,14 @@ from sqlalchemy.dialects.postgresql import array
 from projections.tables import relations, sessions
 from projections.text import storable
 
+HOLDS = {
+    "viewer": frozenset({"viewer", "editor", "approver", "owner"}),
+    "editor": frozenset({"editor", "owner"}),
+    "approver": frozenset({"approver", "owner"}),
+    "owner": frozenset({"owner"}),
+    "admin": frozenset({"admin", "owner"}),
+}
+"""By the relation that is needed: those by which one has it, as ops/openfga/model.fga says it too."""
 GAINED = ("member", "admin", "parent")
 """The relations by which one becomes another subject."""
 
@@ -74,15 +82,12 @@ def roles(given: Given, thing: Thing) -> Select[tuple[str]]:
     return select(union_all(held, admin.where(exists().where(there)), own).subquery().c[0]).distinct()
 
 
-def visible(given: Given) -> ColumnElement[bool]:
-    """Whether the caller may see the session of a row of `sessions`."""
+def holding(given: Given, relation: str) -> ColumnElement[bool]:
+    """Whether the caller has the relation to the session of a row of `sessions`."""
     mine = _mine(given)
     subjects = select(mine.c.subject)
-    shared = (
-        select(relations.c.object)
-        .where(_held(given), relations.c.object.startswith("session:"), relations.c.subject.in_(subjects))
-        .scalar_subquery()
-    )
+    bonds = and_(relations.c.object.startswith("session:"), relations.c.relation.in_(HOLDS[relation]))
+    shared = select(relations.c.object).where(_held(given), bonds, relations.c.subject.in_(subjects)).scalar_subquery()
     return or_(
         sessions.c.owner == storable(given.who),
         func.concat("session:", cast(sessions.c.id, Text)).in_(shared),

@@ -165,9 +165,9 @@ async def read_result(
     responses=good(200, "A page, the newest first", {"approvals": [DETAILED], "next_cursor": None}) | bad(*READ),
 )
 async def approvals(gateway: Gateway, caller: Caller, fresh: Fresh, cursor: Cursor = None, limit: Limit = 50) -> Response:
-    """The calls that a person has to decide about, with the arguments to decide upon."""
+    """The calls that wait for a person, of those that the caller may decide about, with the arguments to decide upon."""
     await wait_for(gateway, fresh)
-    page = await _calls(gateway, caller, CallFilters(status="awaiting"), cursor, limit)
+    page = await _calls(gateway, caller, CallFilters(status="awaiting", relation="approver"), cursor, limit)
     return json({"approvals": [await detailed(gateway, call) for call in page.calls], "next_cursor": page.cursor})
 
 
@@ -244,12 +244,12 @@ async def _page(gateway: Parts, caller: Principal, filters: CallFilters, cursor:
 
 
 async def _calls(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> CallPage:
-    """Those in sessions that the caller may see."""
+    """Those in sessions to which the caller has the relation that the filters name."""
     try:
         page = await gateway.reader.queries.calls(caller.tenant, filters, cursor, limit, gateway.relations.seen_by(caller))
     except BadCursor as error:
         raise Malformed(str(error)) from error
-    seen = await gateway.relations.among(caller, list({call.session_id for call in page.calls}))
+    seen = await gateway.relations.among(caller, list({call.session_id for call in page.calls}), filters.relation)
     return page._replace(calls=[call for call in page.calls if call.session_id in seen])
 
 

@@ -18,6 +18,7 @@ PARTS = {
     "read_model": {"status": "ok", "detail": "answers"},
     "lag": {"status": "ok", "detail": "0 events behind"},
     "sign_in": {"status": "ok", "detail": "https://login.example.com"},
+    "seal": {"status": "ok", "detail": "the keys of sealed text can be had"},
     "audit": {"status": "ok", "detail": "every decision is on record"},
 }
 DOWN = {"kafka": {"status": "down", "detail": "no broker answers"}}

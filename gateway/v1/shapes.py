@@ -259,7 +259,7 @@ class Health(BaseModel):
     """`ok`: everything works. `degraded`: everything is served, and something needs a look. `down`: something is not served."""
 
     status: Literal["ok", "degraded", "down"]
-    parts: dict[Literal["gateway", "kafka", "registry", "read_model", "lag", "sign_in", "audit"], Part]
+    parts: dict[Literal["gateway", "kafka", "registry", "read_model", "lag", "sign_in", "audit", "seal"], Part]
 
 
 class Alive(BaseModel):

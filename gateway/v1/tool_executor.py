@@ -19,6 +19,7 @@ from gateway.v1.shapes import Execution
 from gateway.v1.starting import facts, granted
 from gateway.writer import Accepted, Write
 from ops import json_schema
+from ops.seal import KeysDown
 from projections.queries import ReadModelDown
 from schemas.chain import digest
 from schemas.types import session as types
@@ -100,7 +101,7 @@ async def _answer(gateway: Parts, asked: Asked, write: Write) -> Response:
     try:
         await gateway.reader.wait(position(view.summary.position), READ_SECONDS, lenient=False)
         call = await detailed(gateway, await found(gateway, write.home, view.messages[0].calls[0].id, write.tenant))
-    except (ReadModelDown, NotYet):
+    except (ReadModelDown, NotYet, KeysDown):
         return _accepted(write.home.id, view.summary.position, str(ACCEPTED["detail"]), headers)
     location = {"Location": f"/v1/sessions/{write.home.id}/calls/{call['id']}"}
     return json(call, 201, headers | marks(view.summary) | location)

@@ -234,10 +234,10 @@ async def _ended(task: "asyncio.Task[None]") -> None:
         await task
 
 
-async def until(client: httpx.AsyncClient, part: str, status: str) -> str:
-    """What /health says of the part, once it is so."""
+async def until(client: httpx.AsyncClient, part: str, status: str, who: dict[str, str] | None = None) -> str:
+    """What /health says of the part, once it is so: in detail, if to somebody."""
     async with asyncio.timeout(30):
-        while (found := (await client.get("/health")).json()["parts"][part])["status"] != status:
+        while (found := (await client.get("/health", headers=who)).json()["parts"][part])["status"] != status:
             await asyncio.sleep(0.05)
         return str(found["detail"])
 

@@ -13,6 +13,7 @@ from ops import fga
 from ops.embedded.process import free_port
 from ops.settings import Settings
 from tests.faults.cluster import Process, environment, until
+from tests.gateway.keys import PEPPER
 from tests.gateway.platform import Gateway, Projecting
 from tests.gateway.signing import SECRET, bearer, hs256, saying
 from tests.openfga import OpenFga as Server
@@ -45,6 +46,7 @@ def related(module_settings: Settings, server: Server) -> Settings:
         update={
             "gateway_require_auth": True,
             "gateway_jwt_secret": SECRET,
+            "soma_keys_pepper": PEPPER,
             "gateway_relations": "on",
             "gateway_relations_seconds": 5.0,
             "openfga_api_url": server.url,

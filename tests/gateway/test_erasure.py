@@ -12,20 +12,27 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import pytest_asyncio
+import yaml
 
-from ops import seal_file
+from ops import kafka, seal, seal_file
 from ops.embedded.process import free_port
+from ops.log import Log
 from ops.settings import Settings
+from schemas.ids import partition_of
+from streams.orchestrator import OUTPUT
+from streams.report import ERASED
 from tests.faults.cluster import Process, environment, until
 from tests.gateway.bao import ROOT, running
 from tests.gateway.platform import healthy
 from tests.gateway.search import files, tables, topics
-from tests.streams.tools.server import says, serving
+from tests.scripted.model import Says, ScriptedModel, scripted
+from tests.streams.tools.server import Request, says, serving
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 ROLES = ("worker", "projector", "executor", "gateway")
 SAID, TOLD, ASKED, CHANGED, ADA = "said-5b1e", "told-77ac", "asked-90d3", "changed-4f6a", "ada-6c1d"
 NOTED, LONG, FAILED = "noted-31f0", "long-8d2c", "failed-2b7d"
+BEGUN, WANTED, FOUND = "begun-e0a4", "wanted-61fd", "found-93bb"
 FORGETS_SECONDS = 15.0
 """Longer than a process keeps a key at hand."""
 
@@ -63,14 +70,21 @@ class Platform(NamedTuple):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model() -> AsyncIterator[ScriptedModel]:
+    async with scripted() as model:
+        yield model
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def platform(
-    request: pytest.FixtureRequest, module_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, module_settings: Settings, model: ScriptedModel, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Platform]:
     """Sealing is on, with keys in files, or in Vault where a test asks for them there; logs tell everything."""
     directory = tmp_path_factory.mktemp("sealing")
     own = {"soma_data_dir": directory / "data", "soma_tool_private_hosts": ("127.0.0.1",), "soma_log_level": "DEBUG"}
     own |= {"gateway_require_auth": False, "gateway_port": free_port(), "soma_seal": getattr(request, "param", "local")}
-    settings, logs = module_settings.model_copy(update=own), directory / "logs"
+    (models := directory / "models.yaml").write_text(yaml.safe_dump([{"name": "scripted", "base_url": model.url}]))
+    settings, logs = module_settings.model_copy(update=own | {"soma_models_file": models}), directory / "logs"
     for each in (logs, settings.soma_data_dir):
         each.mkdir()
     with ExitStack() as stack:
@@ -185,6 +199,55 @@ async def test_what_tools_are_asked_and_say_is_sealed_and_erased_too(platform: P
     assert [set(each) for each in (call["arguments"], call["result"], call["approval"]["note"])] == [{"sealed"}] * 3
     assert (await platform.client.get(f"{path}/result")).status_code == 410
     assert (await platform.get("/v1/calls?tool=tell"))["calls"]
+
+
+async def test_what_is_said_to_a_subject_while_it_is_erased_is_kept_nowhere_and_is_billed(platform: Platform, model: ScriptedModel) -> None:
+    on = asyncio.Event()
+
+    async def find(request: Request, writer: asyncio.StreamWriter) -> None:
+        await on.wait()
+        await says(FOUND + "x" * (80 << 10), content_type="text/plain")(request, writer)
+
+    async with serving({"/find": find}) as server:
+        # given two turns of one subject: a model has begun to answer, and a tool is about to
+        http = {"method": "POST", "url": server.url("/find")}
+        tool = {"name": "find", "description": "Finds.", "parameters": {"type": "object"}, "http": http, "cost_micros": 7}
+        await platform.post("/v1/tools", 201, **tool)
+        wish = ("find", json.dumps({"for": WANTED}))
+        model.scripts |= {ASKED: [Says(BEGUN, (wish,), on)], SAID: [Says(calls=(wish,))]}
+        body, later = {"model": "scripted", "tools": ["find"], "subject": "ivy"}, {"Prefer": "respond-async"}
+        started = [await platform.client.post("/v1/sessions", json=body | {"input": text}, headers=later) for text in (ASKED, SAID)]
+        asked, acting = [each.json()["id"] for each in started]
+        async with asyncio.timeout(30):
+            await server.asked.wait()
+            while not _written(platform, asked):
+                await asyncio.sleep(0.1)
+        # when the subject is erased, and both end once nobody has its key at hand any more
+        platform.soma("erase", "--subject", "ivy", "--yes")
+        await asyncio.sleep(seal.KEPT_SECONDS + 1)
+        on.set()
+        ended = [await _until_idle(platform, id) for id in (asked, acting)]
+    # then their turns say why they ended, and what was used is on record, of the tool as well
+    assert [each["error"]["code"] for each in ended] == ["erased", "erased"]
+    assert [each["usage"] for each in ended] == [{"input_tokens": 5, "output_tokens": 2, "cost_micros": cost} for cost in (0, 7)]
+    # and nobody reads a word of it
+    [call] = (await platform.get(f"/v1/sessions/{acting}/calls"))["calls"]
+    shown = await platform.get(f"/v1/sessions/{acting}/calls/{call['id']}")
+    assert (call["outcome"], shown["result"]) == ("ok", ERASED.decode())
+    assert platform.places_of(ASKED, SAID, BEGUN, WANTED, FOUND) == []
+    unsealed = "".join(platform.soma("show", id, "--unseal", "--json") for id in (asked, acting))
+    assert not [text for text in (ASKED, SAID, BEGUN, WANTED, FOUND) if text in unsealed]
+    # and the record is whole
+    platform.soma("verify", "--chain")
+    platform.soma("verify")
+
+
+def _written(platform: Platform, session_id: str) -> bool:
+    """Whether a piece of a reply went out to those who follow the session."""
+    log = Log(kafka.confluent(platform.settings))
+    partition = partition_of(session_id)
+    pieces = log.read(OUTPUT, partition, *log.bounds(OUTPUT, partition))
+    return any(piece.key == session_id.encode() for piece in pieces)
 
 
 async def test_a_fork_and_a_client_of_openai_read_what_is_sealed_until_it_is_erased(platform: Platform) -> None:

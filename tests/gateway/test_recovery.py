@@ -157,8 +157,7 @@ async def test_a_registry_that_is_away_takes_nothing_out_of_service(platform: Pl
     parts = platform.gateway.app.state.parts
     records = copy.copy(parts.reader._records)
     records.registry = Registry({"url": "http://127.0.0.1:1", "max.retries": 0})
-    reads = (parts.reader.queries, parts.sign_in, parts.audit)
-    health = Health(parts.writer._link, parts.writer._tail, [parts.tools.catalogue], records, *reads)
+    health = Health(parts.writer._link, parts.writer._tail, [parts.tools.catalogue], records, parts.reader, parts.sign_in, parts.audit)
     document = await health.document(in_detail=True)
     assert (document["status"], document["parts"]["registry"]["status"]) == ("degraded", "degraded")
     assert isinstance(parts.writer._link, Link)

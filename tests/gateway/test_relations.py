@@ -13,7 +13,8 @@ from gateway.auth import Principal
 from gateway.needs import action_of
 from gateway.relations import NEEDED, given
 from ops.settings import Settings
-from tests.gateway.related import ROOT, Platform, a_name, api, platform, related, server, session, share, signed_in, unshare
+from tests.gateway.related import ROOT, USER, Platform, a_name, api, platform, related, server, session, share, signed_in, unshare
+from tests.gateway.signing import bearer
 from tests.gateway.test_needs import api_routes
 
 __all__ = ["api", "platform", "related", "server"]
@@ -223,6 +224,27 @@ async def test_a_list_shows_what_its_caller_may_see(api: httpx.AsyncClient) -> N
     assert await listed(EVE) == []
 
 
+async def test_what_waits_for_an_approval_is_listed_for_those_who_may_give_it(api: httpx.AsyncClient) -> None:
+    # given a call that waits, in a session that one may see and another may approve in
+    tool, viewer, approver = a_name(), a_name(), a_name()
+    paying = {"name": tool, "description": "Pays.", "parameters": {"type": "object"}, "python": {"entry_point": "calculator"}}
+    assert (await api.post("/v1/tools", json=paying | {"approval": "always"}, headers=ADA)).status_code == 201
+    id = await session(api, ADA, tools=[tool], input=f"/{tool} {{}}")
+    for name, role in ((viewer, "viewer"), (approver, "approver")):
+        assert (await share(api, f"sessions/{id}", f"user:{name}", role, ADA)).status_code == 200
+
+    async def listed(path: str, who: dict[str, str]) -> bool:
+        answer = await api.get(f"/v1/{path}", params={"limit": "200"}, headers=who)
+        return id in [call["session_id"] for call in answer.json()[path]]
+
+    # then
+    for who in (ADA, signed_in(approver), ROOT):
+        assert await listed("approvals", who)
+    for who in (signed_in(viewer), EVE):
+        assert not await listed("approvals", who)
+    assert await listed("calls", signed_in(viewer))
+
+
 async def test_a_tool_is_everybodys_to_see_and_its_editors_to_change(api: httpx.AsyncClient) -> None:
     # given
     name = a_name()
@@ -270,6 +292,31 @@ async def test_an_idempotency_key_of_another_opens_nothing_of_its(api: httpx.Asy
     assert (await api.post("/v1/sessions", json=body, headers=ADA | key)).json()["id"] == mine.json()["id"]
     given = {"Idempotency-Key": f"session:{mine.json()['id']}"}
     assert (await api.post("/v1/sessions", json=body, headers=BOB | given)).status_code == 404
+
+
+async def test_what_is_shared_with_an_api_key_its_bearer_reads_and_nothing_else(api: httpx.AsyncClient) -> None:
+    # given a key with every scope of a user, and two sessions of which one is shared with it
+    issued = await api.post("/v1/keys", json={"name": a_name(), "scopes": USER.split()}, headers=signed_in("root", scope="*"))
+    assert issued.status_code == 201, issued.text
+    key, who = f"key:{issued.json()['id']}", bearer(issued.json()["secret"])
+    shared, other = [await session(api, ADA) for _ in range(2)]
+    assert (await api.get(f"/v1/sessions/{shared}", headers=who)).status_code == 404
+    assert (await share(api, f"sessions/{shared}", key, "viewer", ADA)).status_code == 200
+    # then its bearer reads that one, and does nothing else with it, and a user of the key's name is not meant
+    found = [await api.get(f"/v1/sessions/{id}", headers=who) for id in (shared, other)]
+    assert [answer.status_code for answer in found] == [200, 404]
+    assert [each["id"] for each in (await api.get("/v1/sessions", headers=who)).json()["sessions"]] == [shared]
+    refused = await api.post(f"/v1/sessions/{shared}/messages", json={"input": "hi"}, headers=who)
+    assert (refused.status_code, refused.json()["decision"]["rule"]) == (403, "relation")
+    assert (await api.get(f"/v1/sessions/{shared}", headers=signed_in(key.partition(":")[2]))).status_code == 404
+    # when it starts one itself, then that is its own
+    mine = await session(api, who)
+    assert (await api.get(f"/v1/sessions/{mine}", headers=ADA)).status_code == 404
+    # when it is not shared any more
+    assert (await unshare(api, f"sessions/{shared}", key, "viewer", ADA)).status_code == 200
+    # then it is gone
+    assert (await api.get(f"/v1/sessions/{shared}", headers=who)).status_code == 404
+    assert [each["id"] for each in (await api.get("/v1/sessions", headers=who)).json()["sessions"]] == [mine]
 
 
 async def test_a_relation_that_cannot_be_is_refused(api: httpx.AsyncClient) -> None:

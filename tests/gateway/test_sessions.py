@@ -222,7 +222,7 @@ async def test_health_says_what_works(client: httpx.AsyncClient) -> None:
         answer = await client.get(path)
         assert answer.status_code == 200
         assert {name: part["status"] for name, part in answer.json()["parts"].items()} == dict.fromkeys(
-            ("gateway", "kafka", "registry", "read_model", "lag", "sign_in", "audit"), "ok"
+            ("gateway", "kafka", "registry", "read_model", "lag", "sign_in", "audit", "seal"), "ok"
         )
     assert (await client.get("/health/live")).json() == {"status": "ok"}
 

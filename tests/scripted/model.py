@@ -16,10 +16,14 @@ from ops.embedded.process import free_port
 
 @dataclass(frozen=True)
 class Says:
-    """One reply: some text, and the calls that it asks for, as (name, arguments as the model writes them)."""
+    """One reply: some text, and the calls that it asks for, as (name, arguments as the model writes them).
+
+    What is `held` comes once it is set: all but the text.
+    """
 
     content: str = ""
     calls: tuple[tuple[str, str], ...] = ()
+    held: asyncio.Event | None = None
 
 
 @dataclass
@@ -41,6 +45,8 @@ class ScriptedModel:
 async def _stream(says: Says) -> AsyncIterator[str]:
     if says.content:
         yield _chunk(choices=[_choice(content=says.content)])
+    if says.held:
+        await says.held.wait()
     for index, (name, arguments) in enumerate(says.calls):
         function = {"name": name, "arguments": ""}
         yield _chunk(choices=[_choice(tool_calls=[{"index": index, "id": f"c{index}", "type": "function", "function": function}])])
