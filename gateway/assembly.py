@@ -146,7 +146,7 @@ def _nouns(settings: Settings, base: Base) -> Nouns:
 
 
 async def _parts(settings: Settings, base: Base, nouns: Nouns, stack: AsyncExitStack) -> Parts:
-    records, link, queries, _, recent, layout, tail, reader, waits, at_work = base
+    records, link, _, _, recent, layout, tail, reader, waits, at_work = base
     client = await stack.enter_async_context(httpx.AsyncClient())
     editions = Editions(await stack.enter_async_context(engine(settings)), nouns.policies.catalogue, settings)
     audit = Audit(records, link, Spool(settings.soma_data_dir, settings.gateway_audit_spool_bytes), settings.soma_audit_tenant)
