@@ -116,7 +116,7 @@ def _settle(state: State, body: Any) -> Decision:
             settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, note=body.note)
             return [replace(settled, bytes=_size(body))]
         case ApproveCall() | DenyCall() | SettleCall():
-            return Refusal("no_such_call", "No open call of this session has this id.")
+            return Refusal("no_such_call", "No open call of this session has this id: it is over, as its entry tells, or never was.")
     return _late(state, body)
 
 
