@@ -9,8 +9,8 @@ from commands import call as calling
 from commands.call import Awaiting, Call, Running
 from commands.decision import Refusal
 from commands.draft import Draft
-from commands.situation import Absent, Body, Ended, State, calls, talk_of, unknown_of
-from commands.talk import Talk
+from commands.situation import Absent, Body, Ended, State, calls, guessed_of, talk_of, unknown_of
+from commands.talk import Attempt, Talk
 from schemas.types.common import CommandMeta, Sealed
 from schemas.types.session import (
     ApproveCall,
@@ -55,7 +55,13 @@ def decide(state: State, body: About, meta: CommandMeta) -> Decision:
             return draft.add(calling.passed(talk_of(state), call, meta.time)).go_on()
         case PassDeadline(), _:
             return Refusal("not_due", "The call still has time.")
-    return LATE
+    return _late(state, body)
+
+
+def _late(state: State, body: About) -> Refusal:
+    """Too late. A bill that comes with it stands, unless the attempt was charged when nobody had told how it ended."""
+    charged = isinstance(body, RecordResult) and Attempt(body.call, body.attempt) in guessed_of(state)
+    return replace(LATE, charged=charged)
 
 
 def _result(talk: Talk, call: Running, body: RecordResult, now: datetime) -> ToolCallFinished | ToolCallReturned:
@@ -111,8 +117,8 @@ def _settle(state: State, body: Any) -> Decision:
             settled = ToolCallSettled(call=body.call, outcome=body.outcome, content=body.content, digest=body.digest, note=body.note)
             return [replace(settled, bytes=_size(body))]
         case ApproveCall() | DenyCall() | SettleCall():
-            return Refusal("no_such_call", "No open call of this session has this id.")
-    return LATE
+            return Refusal("no_such_call", "No open call of this session has this id: it is over, as its entry tells, or never was.")
+    return _late(state, body)
 
 
 def gone(state: Absent | Ended) -> Refusal:

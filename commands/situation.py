@@ -11,7 +11,7 @@ from commands import call as calling
 from commands import talk as talking
 from commands.allotment import Account
 from commands.call import Awaiting, Call, Calls
-from commands.talk import MESSAGE_TOKENS, Stop, Talk, Unknown
+from commands.talk import MESSAGE_TOKENS, Attempt, Stop, Talk, Unknown
 from schemas.types.session import (
     AllotmentAsked,
     AllotmentReceived,
@@ -84,13 +84,15 @@ class Drawing(Struct, frozen=True, array_like=True, tag=True):
 class Ended(Struct, frozen=True, array_like=True, tag=True):
     """Over: nothing changes it any more, save that a call of it whose outcome is `unknown` may become known.
 
-    `account` is there until the tenant's budget has back what the session held of it, `seal` for what is said of such a call.
+    `account` is there until the tenant's budget has back what the session held of it, `seal` for what is said of such a call, `guessed`
+    for what is said too late.
     """
 
     outcome: str
     unknown: tuple[Unknown, ...] = ()
     account: Account | None = None
     seal: str | None = None
+    guessed: tuple[Attempt, ...] = ()
 
 
 State = Absent | Idle | Thinking | Acting | Waiting | Drawing | Ended
@@ -126,7 +128,8 @@ def after(state: State, body: Any, now: datetime, version: int) -> State:
         case TurnStopped(), Idle(talk) | Drawing(talk, ()):
             return _idle(replace(talk, stop=None), now)
         case ((SessionCancelled() | SessionClosed() | SessionExpired()), _) if not isinstance(state, Absent | Ended):
-            return Ended(_outcome(body), state.talk.unknown, allotment.over(_charged(state), now), state.talk.terms.seal)
+            talk = state.talk
+            return Ended(_outcome(body), talk.unknown, allotment.over(_charged(state), now), talk.terms.seal, talk.guessed)
     raise ValueError(type(body).__name__)
 
 
@@ -210,6 +213,10 @@ def unknown_of(state: State) -> tuple[Unknown, ...]:
     return () if isinstance(state, Absent) else state.unknown if isinstance(state, Ended) else state.talk.unknown
 
 
+def guessed_of(state: State) -> tuple[Attempt, ...]:
+    return () if isinstance(state, Absent) else state.guessed if isinstance(state, Ended) else state.talk.guessed
+
+
 def _outcome(body: SessionCancelled | SessionClosed | SessionExpired) -> str:
     return type(body).__name__.removeprefix("Session").lower()
 
@@ -240,11 +247,14 @@ def _worked(talk: Talk, body: Any, open: Calls, now: datetime) -> Talk:
         case ToolCallStarted():
             return calling.begun(talk, body.attempt)
         case ToolCallReturned():
-            return talking.billed(talk, body.usage)
+            return talking.guessed(talk, body.call, body.attempt, body.usage)
+        case ToolCallFinished(outcome="deadline"):
+            return talking.guessed(talking.heard(talk, body.content), body.call, body.attempt, body.usage)
+        case ToolCallFinished(outcome="unknown"):
+            after = talking.guessed(talking.heard(talk, body.content), body.call, body.attempt, body.usage)
+            return replace(after, unknown=(*after.unknown, _unknown(talk, calling.find(open, body.call), body.attempt, now)))
         case ToolCallFinished():
             after = talking.billed(talking.heard(talk, body.content), body.usage)
-            if body.outcome == "unknown":
-                return replace(after, unknown=(*after.unknown, _unknown(talk, calling.find(open, body.call), body.attempt, now)))
             if body.outcome in ("budget", "repeated") and isinstance(body.content, str):
                 return replace(after, stop=Stop(body.outcome, body.content))
             return after

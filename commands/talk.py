@@ -25,6 +25,8 @@ FLOOR_TOKENS = 16
 """A reply is made to fit what is left of the session's budget, down to so many tokens: with fewer nothing is said, only charged."""
 MESSAGE_TOKENS = 16
 """Upper bound of what a message costs in a prompt besides its text."""
+MAX_GUESSED = 32
+"""Attempts that are remembered for having been charged before their end was told."""
 
 
 class Terms(Struct, frozen=True, array_like=True):
@@ -64,6 +66,13 @@ class Streak(Struct, frozen=True, array_like=True):
     times: int
 
 
+class Attempt(Struct, frozen=True, array_like=True):
+    """One attempt of a tool call."""
+
+    call: str
+    attempt: int
+
+
 class Stop(Struct, frozen=True, array_like=True):
     """Why the turn ends once its calls are over."""
 
@@ -74,7 +83,8 @@ class Stop(Struct, frozen=True, array_like=True):
 class Talk(Struct, frozen=True, array_like=True):
     """The running account. `context` is an upper bound of the tokens of the next prompt: a token is a byte at least.
 
-    `account` is there where the session draws from its tenant's budget.
+    `account` is there where the session draws from its tenant's budget. `guessed` are attempts that were charged when nobody had said how
+    they ended, the last MAX_GUESSED: whoever says so later does not send another bill.
     """
 
     terms: Terms
@@ -86,6 +96,7 @@ class Talk(Struct, frozen=True, array_like=True):
     streak: Streak | None = None
     stop: Stop | None = None
     account: Account | None = None
+    guessed: tuple[Attempt, ...] = ()
 
 
 def opened(body: SessionStarted, now: datetime) -> Talk:
@@ -134,6 +145,11 @@ def stepped(talk: Talk) -> Talk:
 def billed(talk: Talk, usage: Usage | None) -> Talk:
     """After something was paid for."""
     return spent(talk, amounts(usage)) if usage else talk
+
+
+def guessed(talk: Talk, call: str, attempt: int, usage: Usage | None) -> Talk:
+    """After an attempt was charged whose end nobody had told."""
+    return replace(billed(talk, usage), guessed=(*talk.guessed, Attempt(call, attempt))[-MAX_GUESSED:]) if usage else talk
 
 
 def spent(talk: Talk, used: Amounts) -> Talk:

@@ -178,7 +178,7 @@ class NotJson(Problem):
 
 class Invalid(Problem):
     status, code, title = 422, "invalid", "The request is not what this route takes"
-    advice = "Correct the fields that `errors` lists."
+    advice = "Correct what `detail` names, or the fields that `errors` lists."
 
 
 class UnknownTool(Problem):

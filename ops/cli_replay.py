@@ -25,9 +25,16 @@ from schemas.types.session import SessionEvent
 Session = Annotated[str | None, typer.Option(help="Only this session.")]
 Types = Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")]
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
-Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="From this time on.")]
-Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"], help="Before this time.")]
+TIMES = ["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%d"]
+Since = Annotated[datetime | None, typer.Option(formats=TIMES, help="From this time on.")]
+Until = Annotated[datetime | None, typer.Option(formats=TIMES, help="Before this time.")]
 Unseal = Annotated[bool, typer.Option("--unseal", help="Open sealed text, with the keys that can be had here (SOMA_SEAL).")]
+LAST = 20
+"""Records shown where nothing says where they begin."""
+Last = Annotated[
+    int | None,
+    typer.Option(min=0, max=1_000_000, help=f"So many, the last ones; {LAST} unless --from, --session or --since says where they begin."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 WIDE = 160
@@ -46,7 +53,7 @@ def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
     since: Since = None,
     until: Until = None,
     first: Annotated[str | None, typer.Option("--from", help="beginning, or a place such as e3-41.")] = None,
-    last: Annotated[int, typer.Option("--last", min=0, max=1_000_000, help="Without --from: so many records, the last ones.")] = 20,
+    last: Last = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is recorded from now on.")] = False,
     unseal: Unseal = False,
     json: AsJson = False,
@@ -54,14 +61,16 @@ def events(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
     """Show events: the last ones, or a range, filtered."""
     if context.invoked_subcommand:
         return
-    replay, wanted = _replay(unseal), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
+    replay = _replay(unseal)
     with _wrong_use():
+        wanted = Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
         ends = replay.ends(replay.partitions(wanted))
-        starts = _starts(ends, first, everything=bool(session or since or types or tenant), last=last)
+        most = LAST if last is None and not (first or session or since) else last
+        starts = _starts(ends, first, everything=bool(session or since or types or tenant), last=most or 0)
     if not json:
         out.print(timeline.header(), highlight=False, soft_wrap=True)
     found = replay.range(wanted, starts, ends)
-    _print(found if first or session or since else deque(found, maxlen=last), json)
+    _print(found if most is None else deque(found, maxlen=most), json)
     while follow:
         time.sleep(POLL_SECONDS)
         starts, ends = ends, replay.ends(list(ends))
@@ -77,7 +86,7 @@ def show(
     """Show a session's timeline, from its record; and where it was cancelled, which effect was at what point then."""
     replay = _replay(unseal)
     with _wrong_use():
-        moment = places.as_of(as_of) if as_of else None
+        moment = None if as_of is None else places.as_of(as_of)
         ends = replay.ends(replay.partitions(Filter(session)))
     with _progress(sum(ends.values())) as seen:
         recorded = list(replay.timeline(session, moment, seen))
@@ -111,8 +120,9 @@ def export(  # noqa: PLR0913, PLR0917 - each argument is an option of the comman
     writers = {".jsonl": write_jsonl, ".parquet": write_parquet}
     if path.suffix not in writers:
         raise typer.BadParameter("must end in .jsonl or .parquet", param_hint="PATH")
-    replay, wanted = _replay(unseal), Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
+    replay = _replay(unseal)
     with _wrong_use():
+        wanted = Filter(session, frozenset(types or ()), tenant, _aware(since), _aware(until))
         ends = replay.ends(replay.partitions(wanted))
     partial = path.with_name(path.name + ".partial")
     with _progress(sum(ends.values())) as seen:

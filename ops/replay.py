@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
@@ -19,19 +19,25 @@ if TYPE_CHECKING:  # it takes a second to import, and `soma --help` should not w
     from schemas.registry import Registry
 
 EVENTS = "soma.session.events"
+TYPES = frozenset(kind.__name__ for kind in get_args(get_type_hints(SessionEvent)["body"]))
+"""What an event of a session can be."""
 RUN_UP = 500
 """Records read before the first one that is shown, to find the chain there."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """What is shown. Times are those of the commands; `since` is included, `until` is not."""
+    """What is shown. Times are those of the commands; `since` is included, `until` is not. Raises ValueError on another type."""
 
     session: str | None = None
     types: frozenset[str] = frozenset()
     tenant: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if strange := sorted(self.types - TYPES):
+            raise ValueError(f"there is no event of type {strange[0]!r}: choose of {', '.join(sorted(TYPES))}")
 
     def __call__(self, event: SessionEvent) -> bool:
         meta = event.meta
@@ -66,7 +72,12 @@ class Replay:
 
     def partitions(self, wanted: Filter) -> list[int]:
         """Where records that pass can be. Raises ValueError when the session's id is none."""
-        return [partition_of(wanted.session)] if wanted.session else list(range(self._log.partitions(self._topic)))
+        if wanted.session is None:
+            return list(range(self._log.partitions(self._topic)))
+        try:
+            return [partition_of(wanted.session)]
+        except ValueError as error:
+            raise ValueError(f"{wanted.session!r} is no id of a session: it is a UUID, as POST /v1/sessions gives it") from error
 
     def ends(self, partitions: list[int]) -> dict[int, int]:
         """The next offset of each partition."""

@@ -59,7 +59,8 @@ class Partition:
             return [{"type": "raised", "error": f"{type(error).__name__}: {error}"}]
         if isinstance(decided, list):
             return decided
-        billed = self._tree.aggregate.billed(command)
+        known = getattr(decided, "charged", False)  # a release before it had no such word
+        billed = None if known else self._tree.aggregate.billed(command)
         return [self._tree.common.Refused(code=decided.code, reason=decided.reason, usage=billed)]
 
     def _state(self, state: Any) -> dict[str, Any]:

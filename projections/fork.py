@@ -61,7 +61,8 @@ class Past:
             raise CannotFork("This session is for one tool call: it holds no conversation that could go on.")
         found = [rest for rest in self._rests if version is None or rest.version <= version]
         if not found:
-            raise CannotFork("The session has not come to rest yet: wait for its first reply.")
+            then = "has not come to rest yet: wait for" if version is None else f"had not come to rest at version {version}: fork it after"
+            raise CannotFork(f"The session {then} its first reply.")
         rest = found[-1]
         if version not in (None, rest.version):
             raise CannotFork(f"At version {version} an answer or the result of a tool is outstanding: fork it at version {rest.version}.")

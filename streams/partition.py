@@ -162,7 +162,8 @@ class Partition:
             return [refused]
         decided = self.noun.decide(aggregate.state, command)
         if isinstance(decided, Refusal):
-            return [Refused(code=decided.code, reason=decided.reason, usage=billed(command))]
+            usage = None if decided.charged else billed(command)
+            return [Refused(code=decided.code, reason=decided.reason, usage=usage)]
         return decided
 
     def _fits(self, incoming: Incoming, meta: CommandMeta, bodies: list[Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
@@ -22,12 +21,12 @@ from gateway.problems import (
     SealDown,
     SubjectErased,
 )
+from gateway.v1.arguments import fitting
 from gateway.v1.asking import Asking, Fresh, IfNoneMatch, matches
 from gateway.v1.call_shapes import DETAILED, ENTRY, Approval, Approvals, Denial, Detailed, Ledger, Settlement, Status
 from gateway.v1.responses import SESSION, Responses, bad, good, json
 from gateway.v1.session import ACCEPTED_RESPONSE, HEADERS, WRITE, Change, Id, Limit, change_session, wait_for
 from gateway.v1.shapes import Session
-from ops import json_schema
 from ops.artifacts import StoreDown
 from ops.seal import Erased
 from projections.call import Call, document
@@ -189,9 +188,7 @@ RESPONSES = good(200, "The session, after it", SESSION, HEADERS) | ACCEPTED_RESP
 )
 async def approve(body: Approval, call: CallId, change: Changing, gateway: Gateway) -> Response:
     """Let the call go on, with the arguments that were shown, or with others that fit the tool's schema."""
-    other = None if body.arguments is None else msgspec.json.encode(body.arguments, order="sorted").decode()
-    if other is not None:
-        await _check(gateway, change, call, body.arguments)
+    other = None if body.arguments is None else fitting(await _schema(gateway, change, call), body.arguments)
     command = ApproveCall(
         call=call,
         digest=bytes.fromhex(body.arguments_digest),
@@ -227,14 +224,13 @@ async def settle(body: Settlement, call: CallId, change: Changing, gateway: Gate
     return await change_session(gateway, change, f"calls/{call}/settle", command, body)
 
 
-async def _check(gateway: Parts, change: Change, call: str, arguments: Any) -> None:
-    """Raises Invalid where other arguments do not fit the schema of the tool's version that the session has."""
+async def _schema(gateway: Parts, change: Change, call: str) -> str:
+    """What arguments must fit: of the tool's version that the session has. Raises NotFound where there is no such call."""
     tenant = change.asked.principal.tenant
     entry = await found(gateway, change.home, call, tenant)
     known = gateway.tools.catalogue.find(tenant, entry.tool)
     definition = known and known.at(entry.version)
-    if definition and (problem := json_schema.problem(definition.parameters, arguments)):
-        raise Invalid(f"arguments: {problem}")
+    return definition.parameters if definition else "{}"
 
 
 async def _page(gateway: Parts, caller: Principal, filters: CallFilters, cursor: str | None, limit: int) -> Response:

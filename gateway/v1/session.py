@@ -202,7 +202,7 @@ async def read(
     The messages of a fork begin with those of its origin; each one's `place` says where it was said.
     """
     home = Home.parse(session_id)
-    then = moment(as_of) if as_of else None
+    then = None if as_of is None else moment(as_of)
     await wait_for(gateway, fresh, _awaited(then, home.partition))
     if then is None:
         view = await gateway.reader.view(home.id, caller.tenant)

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Response
 
 from gateway.needs import Facts, needs
 from gateway.parts import Gateway, Parts
 from gateway.positions import position
-from gateway.problems import Invalid, NotFound, NotYet, UnknownTool
+from gateway.problems import NotFound, NotYet, UnknownTool
 from gateway.reader import READ_SECONDS
+from gateway.v1.arguments import fitting
 from gateway.v1.asking import Asked, Asking
 from gateway.v1.call import detailed, found
 from gateway.v1.call_shapes import DETAILED, Detailed
@@ -28,8 +28,6 @@ from schemas.types.tool import Definition
 
 router = APIRouter(tags=["tool calls"])
 ROUTE = "POST /v1/tool_executor"
-ARGUMENT_BYTES = 64 << 10
-"""What a model may write for one call, too."""
 ERRORS = (*WRITE, NotFound, UnknownTool)
 
 
@@ -69,11 +67,7 @@ async def execute(body: Execution, asked: Asking, gateway: Gateway) -> Response:
 
 def _wish(definition: Definition, arguments: dict[str, Any]) -> AskedCall:
     """The call, as a model that makes no mistakes would ask for it. Raises Invalid."""
-    if problem := json_schema.problem(definition.parameters, arguments):
-        raise _invalid(problem)
-    text = msgspec.json.encode(arguments, order="sorted").decode()
-    if len(text.encode()) > ARGUMENT_BYTES:
-        raise _invalid(f"they take more than {ARGUMENT_BYTES} bytes as JSON")
+    text = fitting(definition.parameters, arguments)
     condition = definition.approval_when if definition.approval == "when" else None
     return AskedCall(
         model_id="",
@@ -82,11 +76,6 @@ def _wish(definition: Definition, arguments: dict[str, Any]) -> AskedCall:
         digest=digest(text.encode()),
         needs_approval=condition is not None and json_schema.problem(condition, arguments) is None,
     )
-
-
-def _invalid(problem: str) -> Invalid:
-    errors = [{"field": "body.arguments", "problem": line} for line in problem.splitlines()]
-    return Invalid("The arguments do not fit the tool's schema.", errors=errors)
 
 
 async def _answer(gateway: Parts, asked: Asked, write: Write) -> Response:

@@ -97,6 +97,7 @@ async def test_what_cannot_be_forked_is_explained(agents: Agents) -> None:
     nobody = await fork(agents, "019ab3c2-7e1d-7cc0-9f6a-3b1de5a1c000")
     # then
     assert (middle.status_code, middle.json()["refusal"]) == (409, "not_at_rest")
+    assert "had not come to rest at version 3" in middle.json()["detail"]
     assert middle.json()["session"]["id"] == session["id"]
     assert [(each.status_code, each.json()["code"]) for each in (beyond, model, one_call, nobody)] == [
         (404, "not_found"),

@@ -129,7 +129,7 @@ async def test_an_approval_that_comes_after_the_deadline_runs_nothing(agents: Ag
     # when somebody approves all the same
     answer = await judge(agents, call)
     # then it is said that nothing waits for it, and nothing runs
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), answer.text
+    assert (answer.status_code, answer.json()["code"], "it is over" in answer.json()["detail"]) == (404, "not_found", True), answer.text
     assert agents.journal.requests == []
     await close(agents, session)
     assert (await given_back(agents))["reserved"]["calls"] == 0

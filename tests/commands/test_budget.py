@@ -342,7 +342,11 @@ def test_whatever_is_late_lost_or_repeated_no_sessions_together_use_more_than_th
     world.settle()
     assert (world.owner.pool.held, world.owner.pool.reserved) == ({}, NOTHING)
     assert world.owner.pool.spent == world.total(), "each use is counted exactly once"
-    assert all(story.state == Ended("cancelled", story.state.unknown) for story in world.stories.values() if isinstance(story.state, Ended))
+    assert all(
+        story.state == Ended("cancelled", story.state.unknown, guessed=story.state.guessed)
+        for story in world.stories.values()
+        if isinstance(story.state, Ended)
+    )
 
 
 @given(st.integers(0, 2**32))

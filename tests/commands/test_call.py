@@ -153,6 +153,31 @@ def test_an_attempt_that_does_not_know_whether_it_had_its_effect_ends_unknown_an
     assert story.state.talk.used.cost_micros == PAY.cost_micros
 
 
+COST = Usage(input_tokens=0, output_tokens=0, cost_micros=PAY.cost_micros)
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["goes on", "ended"])
+@pytest.mark.parametrize("name", ["pay", "add"], ids=["never repeated", "begun again"])
+def test_an_attempt_that_was_charged_at_its_deadline_sends_no_bill_when_it_comes_late(name: str, cancelled: bool) -> None:
+    # given an attempt that says nothing until its time is over, and is charged then
+    story = asking(wish(name), wish("add", "[]"))
+    id = open_calls(story)[0]
+    story.given(begin(id))
+    [passed, *_] = story.when(PassDeadline(call=id), LATER)
+    assert passed.usage == COST
+    # and a person who says how it ended, where nobody knew
+    if name == "pay":
+        story.given(SettleCall(call=id, outcome="ok", content="paid", digest=digest(b"paid")))
+    if cancelled:
+        story.given(CancelSession())
+    # then its own word is too late, and no second bill
+    late = story.when(result(id, usage=COST), LATER)
+    assert (late.code, late.charged) == ("late", True)
+    # while an attempt that nobody charged for does send one
+    late = story.when(result(id, attempt=2, usage=COST), LATER)
+    assert (late.code, late.charged) == ("late", False)
+
+
 def test_a_person_settles_an_unknown_call_even_after_the_end() -> None:
     story = asking(wish("pay"))
     [id] = open_calls(story)

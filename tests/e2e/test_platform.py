@@ -66,11 +66,21 @@ def test_a_first_start_that_goes_well_frightens_nobody(platform: Platform) -> No
 
 
 def test_events_are_filtered_and_a_wrong_place_is_wrong_use(client: httpx.Client, platform: Platform) -> None:
-    session = client.post("/v1/sessions", json={"model": "echo"}).json()["id"]
-    found = platform.soma("events", "--session", session, "--type", "SessionStarted", "--json")
+    started = client.post("/v1/sessions", json={"model": "echo"}).json()
+    session = started["id"]
+    found = platform.soma("events", "--session", session, "--type", "SessionStarted", "--since", started["created_at"], "--json")
     assert [json.loads(line)["event"]["meta"]["aggregate_id"] for line in found.stdout.splitlines()] == [session]
     assert platform.soma("events", "--session", session, "--type", "SessionClosed", "--json").stdout == ""
+    client.post(f"/v1/sessions/{session}/messages", json={"input": "hello"}).raise_for_status()
+    ending = platform.soma("events", "--session", session, "--last", "2", "--json").stdout.splitlines()
+    assert [json.loads(line)["event"]["body"]["type"] for line in ending] == ["ReplyRequested", "ReplyRecorded"]
     assert platform.soma("events", "--from", "nonsense").returncode == 2
+    # and a name that no event has is wrong use, not an empty answer
+    mistyped = platform.soma("events", "--type", "SessionStared")
+    assert (mistyped.returncode, "SessionStarted" in mistyped.stderr) == (2, True)
+    assert platform.soma("export", "record.jsonl", "--type", "SessionStared").returncode == 2
+    unnamed = platform.soma("show", "nonsense")
+    assert (unnamed.returncode, "is a UUID" in " ".join(unnamed.stderr.split())) == (2, True)
     assert platform.soma("show", str(uuid.uuid4())).returncode == 1
 
 

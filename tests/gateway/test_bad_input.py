@@ -102,6 +102,7 @@ async def test_a_version_that_cannot_be_expected(client: httpx.AsyncClient, tag:
         ("GET", f"/v1/sessions/{NOBODY}/events", 404, "not_found"),
         ("GET", f"/v1/sessions/{NOBODY}?position=here", 400, "malformed"),
         ("GET", f"/v1/sessions/{NOBODY}?position=9999:1", 400, "malformed"),
+        ("GET", f"/v1/sessions/{NOBODY}?as_of=", 400, "malformed"),
         ("GET", f"/v1/sessions/{NOBODY}?as_of=yesterday", 400, "malformed"),
         ("GET", f"/v1/sessions/{NOBODY}?as_of=2026-01-31T12:00:00", 400, "malformed"),
         ("GET", f"/v1/sessions/{NOBODY}?as_of=1:0", 400, "malformed"),

@@ -1,6 +1,7 @@
 """Tools that misbehave, tools that must not run twice, and results of every size, through the whole platform."""
 
 import asyncio
+import json
 import subprocess
 import sys
 from typing import Any
@@ -148,6 +149,14 @@ async def test_an_approval_with_other_arguments_runs_those(stand: Stand) -> None
     other = await stand.client.post(path, json={"arguments_digest": "0" * 32})
     # then nothing runs
     assert (other.status_code, stand.runs(name)) == (409, [])
+    # when the other arguments are none that a model might write
+    shown = {"arguments_digest": call["arguments_digest"]}
+    for arguments, problem in [({"disk": "x" * 70_000}, "65536"), ({"disk": "\ud800"}, "Unicode")]:
+        content = json.dumps({**shown, "arguments": arguments})
+        wrong = await stand.client.post(path, content=content, headers={"Content-Type": "application/json"})
+        # then the field is named, and nothing runs
+        assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "body.arguments"), wrong.text
+        assert (problem in wrong.text, stand.runs(name)) == (True, [])
     # when the arguments are changed
     body = {"arguments_digest": call["arguments_digest"], "arguments": {"disk": 2}, "note": "the other one"}
     assert (await stand.client.post(path, json=body)).status_code in (200, 202)

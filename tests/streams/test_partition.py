@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from fastavro import parse_schema
+from msgspec.structs import replace
 
 from schemas.chain import ChainBroken, digest
 from schemas.codec import Codec
@@ -14,15 +15,21 @@ from schemas.contract import bundle
 from schemas.ids import derived_id, new_id
 from schemas.types.common import CommandMeta, CommandsLost, Position, RecordVoided, Usage
 from schemas.types.session import (
+    AskedCall,
+    BeginCall,
     CancelSession,
     MessagePosted,
+    PassDeadline,
     PostMessage,
     RecordReply,
+    RecordResult,
     ReplyRequested,
     SessionCommand,
     SessionEvent,
     SessionStarted,
+    SettleCall,
     StartSession,
+    Tool,
 )
 from streams import aggregate, partition
 from streams.partition import NEVER, Incoming, Outgoing, Partition
@@ -190,6 +197,25 @@ def test_what_was_billed_is_recorded_even_when_the_result_comes_too_late() -> No
     late = RecordReply(request=3, attempt="a", content="hi", finish_reason="stop", usage=billed)
     [refused] = owner.decide(commands.ask(id, late))
     assert (refused.event.body.code, refused.event.body.usage) == ("late", billed)
+
+
+def test_what_was_charged_at_a_deadline_is_not_billed_again_by_a_late_refusal() -> None:
+    # given a call that must not be repeated, charged when its time was over, and settled by a person
+    log, commands, id = fresh(), Commands(), new_id(HOME)
+    cost = Usage(input_tokens=0, output_tokens=0, cost_micros=5)
+    pay = Tool(name="pay", version=1, repeat_safe=False, timeout_seconds=10, attempts=1, cost_micros=5, approval="never", tokens=20)
+    wish = AskedCall(model_id="", tool="pay", arguments="{}", digest=digest(b"{}"))
+    log.decide(commands.ask(id, replace(start(None), tools=(pay,), call=wish)))
+    call = derived_id(id, "call", 0, 0)
+    log.decide(commands.ask(id, BeginCall(call=call, attempt=1, executor="e1")))
+    [passed, *_] = log.decide(commands.ask(id, PassDeadline(call=call), at=NOON + timedelta(hours=1)))
+    assert (passed.event.body.outcome, passed.event.body.usage) == ("unknown", cost)
+    log.decide(commands.ask(id, SettleCall(call=call, outcome="ok", content="paid", digest=digest(b"paid"))))
+    # when the executor comes back
+    told = RecordResult(call=call, attempt=1, outcome="ok", content="paid", digest=digest(b"paid"), bytes=4, usage=cost)
+    [refused] = log.decide(commands.ask(id, told, at=NOON + timedelta(hours=2)))
+    # then
+    assert (refused.event.body.code, refused.event.body.usage) == ("late", None)
 
 
 def test_a_command_in_the_wrong_partition_is_misrouted() -> None:
