@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -95,3 +95,13 @@ def wait_until_healthy(platform: Platform) -> None:
             pass
         time.sleep(0.2)
     pytest.fail(f"the platform did not become healthy:\n{tail(platform.log)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the platform said."""
+    report: pytest.TestReport = yield
+    platform = getattr(item, "funcargs", {}).get("platform")
+    if report.failed and isinstance(platform, Platform):
+        report.sections.append(("log of the platform", tail(platform.log, 200)))
+    return report
