@@ -177,8 +177,8 @@ def _after_call(state: State, body: Any, now: datetime) -> State:
             return _acting(_wished(talk, body), calling.evolve(open, body), now)
         case ToolCallFinished(), Drawing(talk, open, deadline):
             left = calling.evolve(open, body)
-            after = _worked(talk, body, open, now)
-            return Drawing(after, left, deadline) if left else _idle(after, now)
+            worked = _worked(talk, body, open, now)
+            return Drawing(worked, left, deadline) if left else _idle(worked, now)
         case _, (Acting(talk, open) | Waiting(talk, open)):
             return _acting(_worked(talk, body, open, now), calling.evolve(open, body), now)
     raise ValueError(type(body).__name__)
@@ -230,10 +230,10 @@ def _settled(state: State, body: ToolCallSettled) -> State:
 
 def _answered(talk: Talk, body: ReplyRecorded) -> Talk:
     """After a reply. What the provider counted is the measure of the next prompt."""
-    after, usage = talking.billed(talking.heard(talk, body.content), body.usage), body.usage
+    billed, usage = talking.billed(talking.heard(talk, body.content), body.usage), body.usage
     if usage and usage.input_tokens:
-        return replace(after, context=usage.input_tokens + usage.output_tokens + MESSAGE_TOKENS)
-    return after
+        return replace(billed, context=usage.input_tokens + usage.output_tokens + MESSAGE_TOKENS)
+    return billed
 
 
 def _wished(talk: Talk, body: ToolCallRequested) -> Talk:
@@ -248,16 +248,16 @@ def _worked(talk: Talk, body: Any, open: Calls, now: datetime) -> Talk:
             return calling.begun(talk, body.attempt)
         case ToolCallReturned():
             return talking.guessed(talk, body.call, body.attempt, body.usage)
-        case ToolCallFinished(outcome="deadline"):
-            return talking.guessed(talking.heard(talk, body.content), body.call, body.attempt, body.usage)
-        case ToolCallFinished(outcome="unknown"):
-            after = talking.guessed(talking.heard(talk, body.content), body.call, body.attempt, body.usage)
-            return replace(after, unknown=(*after.unknown, _unknown(talk, calling.find(open, body.call), body.attempt, now)))
+        case ToolCallFinished(outcome="deadline" | "unknown"):
+            charged = talking.guessed(talking.heard(talk, body.content), body.call, body.attempt, body.usage)
+            if body.outcome == "deadline":
+                return charged
+            return replace(charged, unknown=(*charged.unknown, _unknown(talk, calling.find(open, body.call), body.attempt, now)))
         case ToolCallFinished():
-            after = talking.billed(talking.heard(talk, body.content), body.usage)
+            charged = talking.billed(talking.heard(talk, body.content), body.usage)
             if body.outcome in ("budget", "repeated") and isinstance(body.content, str):
-                return replace(after, stop=Stop(body.outcome, body.content))
-            return after
+                return replace(charged, stop=Stop(body.outcome, body.content))
+            return charged
     return talk
 
 

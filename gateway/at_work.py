@@ -20,6 +20,7 @@ from gateway.tail import Tail
 from ops import metrics
 from projections.queries import ReadModelDown
 from projections.session import EVENTS
+from schemas.types.common import CommandMeta
 from schemas.types.session import (
     AllotmentAsked,
     AllotmentReceived,
@@ -134,19 +135,22 @@ class AtWork:
         metrics.at_work.set_function(lambda: sum(len(tally.busy) for tally in self._tallies.values()))
 
     @asynccontextmanager
-    async def begun(self, tenant: str, session_id: str, command_id: str) -> AsyncIterator[None]:
-        """While the command to begin a turn is sent. What is sent counts until the record shows it. Raises TooMany.
+    async def admitted(self, command: CommandMeta, body: object) -> AsyncIterator[None]:
+        """While the command is sent. One that begins a turn counts until the record shows it. Raises TooMany, of such a one alone.
 
         A session that is at work already has its place: who repeats a write that began a turn hears of that one.
         """
-        tally = await self._tally(tenant)
-        if tally.count >= self._limit and session_id not in tally.busy and command_id not in tally.sent:
+        if not begins(body):
+            yield
+            return
+        tally = await self._tally(command.tenant)
+        if tally.count >= self._limit and command.aggregate_id not in tally.busy and command.id not in tally.sent:
             raise TooMany(f"{self._limit} sessions of this tenant are at work: nothing was sent.", {"Retry-After": "1"})
-        tally.sent.add(command_id)
+        tally.sent.add(command.id)
         try:
             yield
         except BaseException:
-            tally.sent.discard(command_id)
+            tally.sent.discard(command.id)
             raise
 
     async def close(self) -> None:

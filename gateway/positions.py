@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from gateway.problems import Malformed
 from schemas import places
-from schemas.places import AsOf as Moment
-from schemas.places import Place, Position
+from schemas.places import Moment, Place, Position
 
 __all__ = ["Moment", "Place", "Position", "moment", "place", "position"]
 
@@ -25,7 +24,7 @@ def place(text: str) -> Place:
 
 def moment(text: str) -> Moment:
     """Reads what `as_of` names: `12` a version, `0:42` a position, `2026-01-31T12:00:00Z` a time. Raises Malformed."""
-    return _read(places.as_of, text)
+    return _read(places.moment, text)
 
 
 def _read(form: Callable[[str], T], text: str) -> T:

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway import at_work, refusals
+from gateway import refusals
 from gateway.at_work import AtWork
 from gateway.identity import Home, command_id
 from gateway.link import Link, NotAcknowledged
@@ -127,7 +126,7 @@ class Writer:
         body = replace(write.body, governed=self._governed) if isinstance(write.body, StartSession) else write.body
         value, headers = self._records.command(SessionCommand(meta=meta, body=body), write.trace)
         try:
-            async with self._at_work.begun(write.tenant, write.home.id, meta.id) if at_work.begins(body) else nullcontext():
+            async with self._at_work.admitted(meta, body):
                 offset = await self._link.send(COMMANDS, write.home.partition, write.home.id.encode(), value, headers)
         except NotAcknowledged:
             raise OutcomeUnknown(

@@ -86,7 +86,7 @@ def show(
     """Show a session's timeline, from its record; and where it was cancelled, which effect was at what point then."""
     replay = _replay(unseal)
     with _wrong_use():
-        moment = None if as_of is None else places.as_of(as_of)
+        moment = None if as_of is None else places.moment(as_of)
         ends = replay.ends(replay.partitions(Filter(session)))
     with _progress(sum(ends.values())) as seen:
         recorded = list(replay.timeline(session, moment, seen))

@@ -35,6 +35,11 @@ def aiokafka(settings: Settings) -> dict[str, Any]:
     }
 
 
+def consumer(settings: Settings) -> dict[str, Any]:
+    """The same for a consumer of many partitions, which knows by itself how far it has come."""
+    return {**aiokafka(settings), "enable_auto_commit": False, "fetch_max_wait_ms": FETCH_MS}
+
+
 def confluent(settings: Settings) -> dict[str, Any]:
     """Configuration of librdkafka (confluent-kafka)."""
     values = {

@@ -12,7 +12,7 @@ from ops.log import Log, Record
 from schemas.chain import Head
 from schemas.codec import Codec, Unreadable
 from schemas.ids import partition_of
-from schemas.places import AsOf, Place, Position
+from schemas.places import Moment, Place, Position
 from schemas.types.session import SessionEvent
 
 if TYPE_CHECKING:  # it takes a second to import, and `soma --help` should not wait for it
@@ -122,7 +122,7 @@ class Replay:
             except Unreadable:
                 yield record, None
 
-    def timeline(self, session: str, as_of: AsOf | None, seen: Callable[[int], object] = id) -> Iterator[Recorded]:
+    def timeline(self, session: str, as_of: Moment | None, seen: Callable[[int], object] = id) -> Iterator[Recorded]:
         """A session's records from its first, up to a moment."""
         wanted = Filter(session=session)
         partition = partition_of(session)
@@ -131,7 +131,7 @@ class Replay:
                 yield recorded
 
 
-def _within(recorded: Recorded, as_of: AsOf) -> bool:
+def _within(recorded: Recorded, as_of: Moment) -> bool:
     meta = recorded.event.meta
     match as_of:
         case Position(partition, offset):

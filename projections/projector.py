@@ -184,8 +184,7 @@ async def serve(settings: Settings) -> None:
     registry = Registry(kafka.registry(settings))
     codecs = {topic: await asyncio.to_thread(registry.codec, topic, noun.event) for topic, noun in NOUNS.items()}
     engine = database.async_engine(database.url(settings), pool=1, statement_seconds=STATEMENT_SECONDS, options=database.DERIVED)
-    reading = {"group_id": GROUP, "enable_auto_commit": False, "auto_offset_reset": "earliest", "fetch_max_wait_ms": kafka.FETCH_MS}
-    consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), **reading)
+    consumer = AIOKafkaConsumer(**kafka.consumer(settings), group_id=GROUP, auto_offset_reset="earliest")
     try:
         await wait_for(consumer.start)
         writing = [tuple_writer.serve(settings, registry)] if settings.openfga_api_url else []

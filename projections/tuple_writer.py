@@ -139,7 +139,7 @@ class TupleWriter(ConsumerRebalanceListener):  # type: ignore[misc]
 async def serve(settings: Settings, registry: Registry) -> None:
     """Part of `soma projector` where OPENFGA_API_URL is set, until cancelled. Raises ChainBroken, NotRegistered."""
     codecs = {topic: await asyncio.to_thread(registry.codec, topic, event) for topic, event in TOPICS.items()}
-    consumer = AIOKafkaConsumer(**kafka.aiokafka(settings), group_id=GROUP, enable_auto_commit=False, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(**kafka.consumer(settings), group_id=GROUP, auto_offset_reset="earliest")
     async with fga.client(settings, WRITE_SECONDS) as client:
         try:
             await _retrying(consumer.start)

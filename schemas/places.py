@@ -36,7 +36,7 @@ class Place(NamedTuple):
         return f"e{self.partition}-{self.offset}"
 
 
-AsOf = int | Position | datetime
+Moment = int | Position | datetime
 """A session's past: after a version, after a command, or at a time."""
 
 
@@ -50,19 +50,19 @@ def place(text: str) -> Place:
     return Place(*_numbers(_PLACE, text, "no place in the events: write e, the partition, a dash and the offset, as in e3-41"))
 
 
-def as_of(text: str) -> AsOf:
-    """Reads a moment of a session: a version (12), a command's position (3:41) or a time (RFC 3339). Raises ValueError."""
+def moment(text: str) -> Moment:
+    """Reads what `as_of` names: a version (12), a command's position (3:41) or a time (RFC 3339). Raises ValueError."""
     if re.fullmatch(r"[0-9]{1,18}", text):
         return int(text)
     if _POSITION.fullmatch(text):
         return position(text)
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text[:SHOWN]!r} is none of: a version (12), a position (3:41), a time (2026-01-31T12:00:00Z)") from None
-    if moment.tzinfo is None:
+    if time.tzinfo is None:
         raise ValueError(f"{text[:SHOWN]!r} names no time zone: end it with Z, or with an offset as RFC 3339 writes it")
-    return moment
+    return time
 
 
 def _numbers(form: re.Pattern[str], text: str, rule: str) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from streams.inquiry import Inquiries
 from streams.noun import Noun
 from streams.partition import Partition
 from streams.report import Report
-from streams.services import Nothing, Services
+from streams.services import Nothing, Services, codecs
 from streams.session import SESSION
 from streams.snapshots import load
 from streams.tool import TOOL, TOOLS, Tools
@@ -210,8 +210,8 @@ async def serve(settings: Settings) -> None:
     id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     arguments, registry = kafka.aiokafka(settings), Registry(kafka.registry(settings))
     side = AIOKafkaProducer(**arguments, acks="all", linger_ms=0)
-    own = {**arguments, "client_id": id, "group_id": GROUP, "session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}
-    consumer = AIOKafkaConsumer(**own, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=kafka.FETCH_MS)
+    member = {"client_id": id, "group_id": GROUP, "session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_000}
+    consumer = AIOKafkaConsumer(**kafka.consumer(settings), **member, auto_offset_reset="earliest")
     reader, tools = Log(kafka.confluent(settings)), Tools(TOOLS, registry, arguments, "executor")
     services = await _services(settings, SESSION, reader, registry, side)
     for_tools = await _services(settings, TOOL, reader, registry, side)
@@ -238,11 +238,12 @@ async def serve(settings: Settings) -> None:
 
 async def _services(settings: Settings, noun: Noun, reader: Log, registry: Registry, side: AIOKafkaProducer) -> Services:
     """The ways by which an executor reads a noun and sends it commands. Events are for workers alone to append."""
+    commands, events = await codecs(noun, registry)
     return Services(
         log=reader,
         registry=registry,
-        commands=await asyncio.to_thread(registry.codec, noun.commands, noun.command),
-        events=await asyncio.to_thread(registry.codec, noun.events, noun.event),
+        commands=commands,
+        events=events,
         producer=side,
         side=side,
         effects=Nothing(),

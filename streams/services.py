@@ -92,6 +92,12 @@ class Rounds:
             self._next = asyncio.Event()
 
 
+async def codecs(noun: Noun, registry: Registry) -> tuple[Codec[Any], Codec[Any]]:
+    """Those of the noun's commands and of its events. Raises NotRegistered."""
+    commands = await asyncio.to_thread(registry.codec, noun.commands, noun.command)
+    return commands, await asyncio.to_thread(registry.codec, noun.events, noun.event)
+
+
 @dataclass(frozen=True)
 class Services:
     """One a noun, for its codecs and effects; a process's nouns share all the rest.

@@ -30,7 +30,7 @@ from streams.orchestrator import OUTPUT, Orchestrator
 from streams.policy import POLICY
 from streams.processor import Processor
 from streams.relation import RELATION
-from streams.services import Both, Effects, Halt, Nothing, Rounds, Services
+from streams.services import Both, Effects, Halt, Nothing, Rounds, Services, codecs
 from streams.session import SESSION
 from streams.tool import TOOL, TOOLS, Tools
 from streams.transport import Transport
@@ -69,11 +69,12 @@ class Worker:
         keys = command_key.load(self._settings)
         reader, rounds = Log(kafka.confluent(self._settings)), Rounds()
         for noun in NOUNS:
+            commands, events = await codecs(noun, registry)
             self._services[noun.commands] = Services(
                 log=reader,
                 registry=registry,
-                commands=await asyncio.to_thread(registry.codec, noun.commands, noun.command),
-                events=await asyncio.to_thread(registry.codec, noun.events, noun.event),
+                commands=commands,
+                events=events,
                 producer=producer,
                 side=side,
                 effects=effects[noun.name],

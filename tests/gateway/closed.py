@@ -10,7 +10,7 @@ import pytest_asyncio
 from fastapi.routing import APIRoute
 
 from ops.settings import Settings
-from tests.faults.cluster import Process
+from tests.faults.cluster import Process, environment
 from tests.gateway.keys import PEPPER
 from tests.gateway.platform import Gateway, deciding, serving
 from tests.gateway.provider import Provider
@@ -67,6 +67,14 @@ def client(gateway: Gateway) -> httpx.AsyncClient:
 async def worker(closed: Settings, gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
     async with deciding(closed, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
         yield worker
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def executor(closed: Settings, worker: Process, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
+    executor = Process("executor", environment(closed), tmp_path_factory.mktemp("executor") / "executor.log")
+    await executor.start()
+    yield executor
+    await executor.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

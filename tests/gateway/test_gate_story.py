@@ -11,21 +11,20 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from gateway.engine import engine
 from gateway.policy import Policy
 from ops import rego
 from ops.settings import Settings
-from tests.faults.cluster import Process, environment
-from tests.gateway.closed import ASKING, TOOL, client, gateway, provider, signed_in, worker
+from tests.faults.cluster import Process
+from tests.gateway.closed import ASKING, TOOL, client, executor, gateway, provider, signed_in, worker
 from tests.gateway.closed import closed as two_handed
 from tests.gateway.platform import Gateway
 from tests.gateway.provider import Provider
 from tests.opa import Opa
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-__all__ = ["client", "gateway", "provider", "two_handed", "worker"]
+__all__ = ["client", "executor", "gateway", "provider", "two_handed", "worker"]
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +41,6 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def closed(two_handed: Settings, policies: Path) -> Settings:
     return two_handed.model_copy(update={"soma_policy_dir": policies, "policy_seconds": 2.0})
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor(closed: Settings, worker: Process, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    executor = Process("executor", environment(closed), tmp_path_factory.mktemp("executor") / "executor.log")
-    await executor.start()
-    yield executor
-    await executor.stop()
 
 
 async def until(client: httpx.AsyncClient, path: str, who: dict[str, str], status: str) -> None:

@@ -15,9 +15,9 @@ import yaml
 
 from ops.settings import Settings
 from ops.vault import Login
-from tests.faults.cluster import Process, environment
+from tests.faults.cluster import Process
 from tests.gateway.bao import Bao, Lasting, running
-from tests.gateway.closed import HARDLY_LIMITED, client, gateway, worker
+from tests.gateway.closed import HARDLY_LIMITED, client, executor, gateway, worker
 from tests.gateway.keys import PEPPER
 from tests.gateway.platform import Gateway, until
 from tests.gateway.signing import HMAC, SECRET, bearer, saying, token
@@ -25,7 +25,7 @@ from tests.scripted.model import Says, ScriptedModel, scripted
 from tests.streams.tools.server import Journal, Request, says, serving
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
-__all__ = ["client", "gateway", "worker"]
+__all__ = ["client", "executor", "gateway", "worker"]
 PAGES = Path(__file__).parents[2] / "docs"
 ADA = bearer(token(saying(iss=None, aud=None), HMAC, kid="current"))
 STRANGE = bearer(token(saying(iss=None, aud=None), HMAC, kid="next"))
@@ -71,14 +71,6 @@ def closed(module_settings: Settings, bao: Bao, model: ScriptedModel, tmp_path_f
         "gateway_wait_seconds": 30.0,
     }
     return module_settings.model_copy(update=vault | sealing | own | HARDLY_LIMITED)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def executor(closed: Settings, worker: Process, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
-    executor = Process("executor", environment(closed), tmp_path_factory.mktemp("executor") / "executor.log")
-    await executor.start()
-    yield executor
-    await executor.stop()
 
 
 @dataclass
