@@ -70,7 +70,8 @@ async def test_a_retired_agent_begins_no_session_until_it_is_restored(agents: ht
     # when
     assert (await agents.post("/v1/agents/retiring/restore")).json()["status"] == "offered"
     # then
-    assert (await agents.post("/v1/sessions", json={"agent": "retiring", "input": "hello"})).status_code == 201
+    begun = await agents.post("/v1/sessions", json={"agent": "retiring", "input": "hello"})
+    assert begun.status_code == 201, begun.text
 
 
 async def names(agents: httpx.AsyncClient, **query: str) -> list[str]:
